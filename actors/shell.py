@@ -1,0 +1,266 @@
+"""The one loop of every actor: receive, trace, reduce, journal, commit, effects.
+
+Owns: an actor's `Core`. Consumes: envelopes (from other roles, the driver, timers). Emits: effects, after the append
+that makes their cause durable, and never without it. Recovery: `recover()` folds snapshot and tail through the same
+`advance` as the live loop, then feeds `Recovered`. If an append fails, no effect runs and the exception ends the
+actor. Full: at most `WINDOW` owed messages are in flight to a role, the rest waits in the outbox, which is bounded.
+"""
+
+from __future__ import annotations
+
+from typing import Generic, TypeVar
+
+import msgspec
+
+from actors.core import Admission, Core, admit, advance, new_core
+from actors.effects import (
+    AckStream,
+    AppendLine,
+    CancelTimer,
+    ClearAlarm,
+    Count,
+    Drive,
+    Effect,
+    Project,
+    Publish,
+    RaiseAlarm,
+    Send,
+    StartTimer,
+)
+from actors.messages import Acknowledged, AnyMessage, Envelope, JournalRecord, Recovered, TimerFired
+from actors.ports import FaultPoint, LedgerCorrupt, Ports, Projection
+from actors.role import Role
+from actors.snapshot import SnapshotDamaged, decode_snapshot, encode_snapshot
+
+S = TypeVar("S")
+
+WINDOW = 4
+"""Owed messages in flight to one role: the actor system stalls a sender at about twenty."""
+
+RESEND_NS = 250_000_000
+RESEND_TIMER = "shell.resend"
+
+_encode = msgspec.json.Encoder().encode
+_record_decoder = msgspec.json.Decoder(JournalRecord)
+
+
+class Shell(Generic[S]):
+    """An actor, given its role and its ports. Single-threaded; every method runs on the actor's thread."""
+
+    def __init__(self, role: Role[S], ports: Ports, snapshot_every: int = 1000) -> None:
+        self.role = role
+        self.ports = ports
+        self.snapshot_every = snapshot_every
+        self.core: Core[S] = new_core(role)
+        self.epoch = 0
+        self.counters: dict[str, int] = {}
+        self.replayed = 0
+        self._snapshot_seq = 0
+        self._sent_up_to: dict[str, int] = {}
+        self._volatile = 0
+
+    # ---- recovery
+
+    def recover(self) -> None:
+        """Draw an epoch, fold what the ledger holds, and feed `Recovered`. Raises LedgerAway, LedgerCorrupt."""
+        self.epoch = self.ports.ledger.acquire()
+        self.core = self._fold_ledger()
+        self._snapshot_seq = self.core.seq - self.replayed
+        self.take(self._local("shell", Recovered(self.epoch)))
+        for target in self.core.outbox:
+            self._pump(target)
+        if self.core.outbox:
+            self.ports.timers.start(RESEND_TIMER, RESEND_NS)
+
+    def _fold_ledger(self) -> Core[S]:
+        core = self._newest_snapshot()
+        for seq, payload in self.ports.ledger.tail(core.seq):
+            if seq != core.seq + 1:
+                raise LedgerCorrupt(
+                    f"{self.role.name}: journal goes from {core.seq} to {seq}; entries are missing. "
+                    "Remedy: restore the ledger's append-only file, or start with --fresh"
+                )
+            record = _record_decoder.decode(payload)
+            core = advance(self.role, core, record.input, record.now_ns, record.epoch).core
+            if core.seq != seq:
+                raise LedgerCorrupt(f"{self.role.name}: entry {seq} folds to nothing: not this program's journal")
+            self.replayed += 1
+        return core
+
+    def _newest_snapshot(self) -> Core[S]:
+        for payload in self.ports.ledger.load().snapshots:
+            try:
+                return decode_snapshot(self.role, payload)
+            except SnapshotDamaged:
+                self.count("snapshot_damaged")
+        return new_core(self.role)
+
+    # ---- inputs
+
+    def driver_event(self, body: AnyMessage, ts_event_ns: int = 0, correlation_id: str = "") -> None:
+        """Take an event of the actor's own driver."""
+        self.take(self._local("driver", body, ts_event_ns, correlation_id))
+
+    def shell_event(self, body: AnyMessage) -> None:
+        """Take an event that the host itself saw (the halt latch)."""
+        self.take(self._local("shell", body))
+
+    def timer_fired(self, name: str) -> None:
+        """A timer came due."""
+        if name == RESEND_TIMER:
+            self._resend()
+        else:
+            self.take(self._local("timer", TimerFired(name)))
+
+    def peer_changed(self, role: str) -> None:
+        """A new incarnation of `role` is there: what it is owed goes out again at once."""
+        self._sent_up_to.pop(role, None)
+        self._pump(role)
+
+    def take(self, envelope: Envelope) -> None:
+        """Receive → trace → reduce → append → commit → effects, for one envelope."""
+        ports, received_ns = self.ports, self.ports.clock.now_ns()
+        self._fault(FaultPoint.RECEIVE, envelope)
+        verdict = admit(self.core, envelope, self.epoch)
+        if verdict is not Admission.ADMIT:
+            self.count(f"refused_{verdict.value}")
+            ports.tracer.hop(envelope, received_ns, received_ns, verdict.value)
+            if verdict is Admission.DUPLICATE:
+                self._acknowledge(envelope)
+            return
+        step = advance(self.role, self.core, envelope, received_ns, self.epoch)
+        if step.core is not self.core:
+            self._append(envelope, step.core, step.effects, received_ns)
+        for effect in step.effects:
+            self._run(effect, envelope)
+        if isinstance(envelope.body, Acknowledged):
+            self._pump(envelope.source)
+        for target in dict.fromkeys(owed.target for owed in step.owed):
+            self._pump(target)
+        if step.owed:
+            ports.timers.start(RESEND_TIMER, RESEND_NS)
+        if envelope.delivery_seq:
+            self._acknowledge(envelope)
+        ports.tracer.hop(envelope, received_ns, ports.clock.now_ns(), "handled")
+        if self.core.seq - self._snapshot_seq >= self.snapshot_every:
+            self.snapshot()
+
+    def snapshot(self) -> None:
+        """Save the state now. Raises as an append does."""
+        self.ports.ledger.save_snapshot(self.core.seq, encode_snapshot(self.role, self.core))
+        self._snapshot_seq = self.core.seq
+
+    def count(self, name: str, by: int = 1) -> None:
+        """Add to a counter that the health aggregator reads."""
+        self.counters[name] = self.counters.get(name, 0) + by
+
+    # ---- the steps
+
+    def _append(self, envelope: Envelope, core: Core[S], effects: tuple[Effect, ...], now_ns: int) -> None:
+        self._fault(FaultPoint.BEFORE_APPEND, envelope)
+        projections = tuple(
+            Projection(effect.key_type, effect.symbol, effect.field, effect.value)
+            for effect in effects
+            if isinstance(effect, Project)
+        )
+        record = JournalRecord(seq=core.seq, now_ns=now_ns, epoch=self.epoch, input=envelope)
+        self.ports.ledger.append(core.seq, _encode(record), projections)
+        self._fault(FaultPoint.AFTER_APPEND, envelope)
+        self.core = core
+
+    def _run(self, effect: Effect, cause: Envelope) -> None:
+        self._fault(FaultPoint.BEFORE_EFFECT, cause, type(effect).__name__)
+        ports = self.ports
+        match effect:
+            case Send():
+                self._send(self._envelope(effect, cause))
+            case StartTimer(name=name, after_ns=after_ns):
+                ports.timers.start(name, after_ns)
+            case CancelTimer(name=name):
+                ports.timers.cancel(name)
+            case Drive(command=command):
+                ports.driver.post(command)
+            case Project():
+                pass  # written with the append
+            case AckStream(stream=stream, entry_id=entry_id):
+                ports.bus.acknowledge(stream, entry_id)
+            case Publish():
+                ports.bus.publish(effect, cause)
+            case AppendLine():
+                ports.bus.append_line(effect, cause)
+            case Count(name=name, by=by):
+                self.count(name, by)
+            case RaiseAlarm(name=name, severity=severity, text=text):
+                ports.alarms.raise_alarm(name, severity, text)
+            case ClearAlarm(name=name):
+                ports.alarms.clear_alarm(name)
+        self._fault(FaultPoint.AFTER_EFFECT, cause, type(effect).__name__)
+
+    # ---- delivery
+
+    def _pump(self, target: str) -> None:
+        """Send what is owed to `target` and not yet in flight, up to the window."""
+        owed = self.core.outbox.get(target, ())
+        done = self._sent_up_to.get(target, 0)
+        for envelope in owed[:WINDOW]:
+            if envelope.delivery_seq > done:
+                if not self._send(envelope):
+                    return
+                self._sent_up_to[target] = envelope.delivery_seq
+
+    def _resend(self) -> None:
+        for target in self.core.outbox:
+            self.count("resent_owed")
+            self._sent_up_to.pop(target, None)
+            self._pump(target)
+        if self.core.outbox:
+            self.ports.timers.start(RESEND_TIMER, RESEND_NS)
+
+    def _send(self, envelope: Envelope) -> bool:
+        self._fault(FaultPoint.BEFORE_SEND, envelope)
+        sent = self.ports.transport.send(envelope)
+        if sent:
+            self.ports.tracer.sent(envelope, self.ports.clock.now_ns())
+        else:
+            self.count("unaddressed")
+        self._fault(FaultPoint.AFTER_SEND, envelope)
+        return sent
+
+    def _acknowledge(self, envelope: Envelope) -> None:
+        self._fault(FaultPoint.BEFORE_ACK, envelope)
+        body = Acknowledged(self.core.accepted.get(envelope.source, 0))
+        self._send(self._envelope(Send(envelope.source, body), envelope))
+        self._fault(FaultPoint.AFTER_ACK, envelope)
+
+    def _envelope(self, send: Send, cause: Envelope) -> Envelope:
+        self._volatile += 1
+        return Envelope(
+            message_id=f"{self.role.name}:e{self.epoch}.{self._volatile}",
+            correlation_id=send.correlation_id or cause.correlation_id or cause.message_id,
+            causation_id=cause.message_id,
+            source=self.role.name,
+            target=send.target,
+            source_epoch=self.epoch,
+            ts_init_ns=self.ports.clock.now_ns(),
+            ts_event_ns=cause.ts_event_ns,
+            body=send.body,
+        )
+
+    def _local(self, source: str, body: AnyMessage, ts_event_ns: int = 0, correlation_id: str = "") -> Envelope:
+        self._volatile += 1
+        message_id = f"{self.role.name}:e{self.epoch}.{source}.{self._volatile}"
+        return Envelope(
+            message_id=message_id,
+            correlation_id=correlation_id or message_id,
+            causation_id="",
+            source=source,
+            target=self.role.name,
+            source_epoch=self.epoch,
+            ts_init_ns=self.ports.clock.now_ns(),
+            ts_event_ns=ts_event_ns,
+            body=body,
+        )
+
+    def _fault(self, point: FaultPoint, envelope: Envelope, name: str = "") -> None:
+        if self.ports.faults is not None:
+            self.ports.faults.at(point, envelope, name or type(envelope.body).__name__)

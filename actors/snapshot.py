@@ -1,0 +1,62 @@
+"""The snapshot's form: a JSON line of header, then the state, checked before it is believed."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TypeVar
+
+import msgspec
+
+from actors.core import Core
+from actors.ports import LedgerCorrupt
+from actors.role import Role
+
+S = TypeVar("S")
+
+
+class SnapshotHeader(msgspec.Struct, frozen=True):
+    """What is known before the state is decoded. `checksum` is BLAKE2b-128 of the state's bytes, in hex."""
+
+    role: str
+    schema_version: int
+    seq: int
+    checksum: str
+
+
+class SnapshotDamaged(ValueError):
+    """This snapshot is not what was written; the older one and a longer tail serve instead."""
+
+
+def encode_snapshot(role: Role[S], core: Core[S]) -> bytes:
+    """Write `core` as a header line and a JSON body."""
+    body = msgspec.json.encode(core)
+    header = SnapshotHeader(role.name, role.schema_version, core.seq, _checksum(body))
+    return msgspec.json.encode(header) + b"\n" + body
+
+
+def decode_snapshot(role: Role[S], payload: bytes) -> Core[S]:
+    """Read it back, migrated if of the version before. Raises SnapshotDamaged, LedgerCorrupt (unknown version)."""
+    head, separator, body = payload.partition(b"\n")
+    try:
+        header = msgspec.json.decode(head, type=SnapshotHeader)
+    except msgspec.MsgspecError as error:
+        raise SnapshotDamaged(f"{role.name}: snapshot header unreadable: {error}") from error
+    if not separator or header.checksum != _checksum(body):
+        raise SnapshotDamaged(f"{role.name}: snapshot of seq {header.seq} fails its checksum")
+    if header.role != role.name:
+        raise LedgerCorrupt(f"{role.name}: the snapshot under this role's key is {header.role}'s")
+    if header.schema_version == role.schema_version - 1:
+        body = role.migrate(header.schema_version, body)
+    elif header.schema_version != role.schema_version:
+        raise LedgerCorrupt(
+            f"{role.name}: snapshot has schema version {header.schema_version}, this program reads "
+            f"{role.schema_version} and {role.schema_version - 1}; run the version that wrote it, or start with --fresh"
+        )
+    core: Core[S] = msgspec.json.decode(body, type=Core[role.state_type])  # type: ignore[name-defined]
+    if core.seq != header.seq:
+        raise SnapshotDamaged(f"{role.name}: snapshot header says seq {header.seq}, its state {core.seq}")
+    return core
+
+
+def _checksum(body: bytes) -> str:
+    return hashlib.blake2b(body, digest_size=16).hexdigest()
