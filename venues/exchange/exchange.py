@@ -1,0 +1,74 @@
+"""The exchange as one object: what is listed, what stands, who listens, what is at fault. Neither HTTP nor pacing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from venues.exchange.faults import Drop, Fault, FaultTable, HalfOpen, HttpStatus, Silence
+from venues.exchange.frames import EMPTY_ROW, Row, book_ticker, stream_of
+from venues.exchange.hub import Connection, Hub
+from venues.exchange.market import Market
+from venues.exchange.settings import ExchangeSettings
+from venues.exchange.state import OpportunityLedger, StateFolder
+
+
+class UnknownSymbolError(ValueError):
+    """A symbol that is not listed."""
+
+
+class Exchange:
+    """Rows are the truth that REST shows; frames are what the wire was told. Faults part the two, on purpose."""
+
+    def __init__(
+        self,
+        settings: ExchangeSettings,
+        market: Market,
+        state: StateFolder,
+        ledger: OpportunityLedger,
+        monotonic_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.settings = settings
+        self.market = market
+        self.state = state
+        self.ledger = ledger
+        self.monotonic_s = monotonic_s
+        self.hub = Hub(settings)
+        self.faults = FaultTable(self.hub)
+        self.rows: dict[str, Row] = {rules.symbol: EMPTY_ROW for rules in market.rules}
+        # Streams whose symbols never change by themselves: told once to each new listener.
+        self.told_on_subscribe: dict[str, str] = {}
+        self.streams = {rules.symbol: stream_of(rules.symbol) for rules in market.rules}
+
+    def show(self, symbol: str, row: Row) -> None:
+        """Set a symbol's row and queue its frame for who listens, unless the symbol is silenced."""
+        self.rows[symbol] = row
+        stream = self.streams.get(symbol) or stream_of(symbol)
+        if self.hub.is_heard(stream) and not self.faults.silences(symbol, self.monotonic_s()):
+            self.hub.publish(stream, book_ticker(symbol, row))
+
+    def subscribe(self, connection: Connection, streams: list[str]) -> None:
+        """Subscribe a connection, and tell it at once the rows that no later frame would bring."""
+        for stream in self.hub.subscribe(connection, streams):
+            symbol = self.told_on_subscribe.get(stream)
+            if symbol is not None:
+                self.hub.publish_to(connection, stream, book_ticker(symbol, self.rows[symbol]))
+        self.hub.flush()
+
+    def apply(self, fault: Fault) -> int:
+        """Put a fault in force; return how many frames, connections or requests it touches.
+
+        Raises UnknownSymbolError.
+        """
+        if isinstance(fault, Drop | HalfOpen | HttpStatus):
+            return self.faults.put_in_force(fault, self.monotonic_s())
+        if fault.symbol not in self.rows:
+            raise UnknownSymbolError(fault.symbol)
+        if isinstance(fault, Silence):
+            return self.faults.put_in_force(fault, self.monotonic_s())
+        row = self.rows[fault.symbol]
+        # A recording's ids may stand far above this exchange's own.
+        above = max(self.state.next_update_id(), row.update_id + 1)
+        return self.faults.send_frames(
+            fault, fault.symbol, row, [above] + [self.state.next_update_id() for _ in range(fault.n - 1)]
+        )

@@ -1,0 +1,171 @@
+"""Who listens to what: connections, their subscriptions, their bounded buffers, and what is sent to them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import Iterable
+from typing import Final
+
+from venues.exchange.frames import PING, TEXT, close_frame, combined, frame
+from venues.exchange.settings import ExchangeSettings
+
+GOING_AWAY: Final = 1001
+POLICY: Final = 1008
+
+
+class Connection:
+    """One client. Its unread bytes are bounded: past the bound it is cut off, never waited for."""
+
+    def __init__(
+        self, number: int, transport: asyncio.Transport, is_combined: bool, now_s: float, ping_due_s: float
+    ) -> None:
+        self.number = number
+        self.transport = transport
+        self.is_combined = is_combined
+        self.streams: dict[str, None] = {}
+        self.opened_s = now_s
+        self.ping_due_s = ping_due_s
+        self.unanswered_ping_s: float | None = None
+        self.is_mute = False
+        self.frames_sent = 0
+        self.pending: list[bytes] = []
+        self.inbound_s: deque[float] = deque(maxlen=64)
+
+    def write(self, data: bytes) -> None:
+        """Hand bytes to the socket, unless the connection plays dead or is gone."""
+        if not self.is_mute and not self.transport.is_closing():
+            self.transport.write(data)
+
+
+class Hub:
+    """Every connection and the index from stream to its listeners. Not thread-safe: the event loop's own."""
+
+    def __init__(self, settings: ExchangeSettings) -> None:
+        self._settings = settings
+        self._listeners: dict[str, dict[int, Connection]] = {}
+        self._dirty: dict[int, Connection] = {}
+        self._numbers = 0
+        self.connections: dict[int, Connection] = {}
+        self.counters: Counter[str] = Counter()
+        self.subscribed = asyncio.Event()
+
+    def add(self, transport: asyncio.Transport, is_combined: bool, now_s: float) -> Connection:
+        """Register a connection that has upgraded."""
+        self._numbers += 1
+        ping_due_s = now_s + self._settings.ping_interval_s
+        connection = Connection(self._numbers, transport, is_combined, now_s, ping_due_s)
+        self.connections[connection.number] = connection
+        self.counters["connections_opened"] += 1
+        return connection
+
+    def remove(self, connection: Connection) -> None:
+        """Forget a connection and its subscriptions. Doing it twice does nothing."""
+        self.unsubscribe(connection, list(connection.streams))
+        self._dirty.pop(connection.number, None)
+        if self.connections.pop(connection.number, None) is not None:
+            self.counters["connections_closed"] += 1
+
+    def subscribe(self, connection: Connection, streams: Iterable[str]) -> list[str]:
+        """Subscribe and return the streams that are new to the connection. The caller checks the limit.
+
+        A name that nothing is ever published under is accepted, as the real exchange does: it stays silent.
+        """
+        new = [stream for stream in dict.fromkeys(streams) if stream not in connection.streams]
+        for stream in new:
+            connection.streams[stream] = None
+            self._listeners.setdefault(stream, {})[connection.number] = connection
+        if new:
+            self.subscribed.set()
+        return new
+
+    def unsubscribe(self, connection: Connection, streams: Iterable[str]) -> None:
+        """Unsubscribe; a stream that was not subscribed to is no error, as on the real exchange."""
+        for stream in streams:
+            connection.streams.pop(stream, None)
+            listeners = self._listeners.get(stream)
+            if listeners is not None:
+                listeners.pop(connection.number, None)
+                if not listeners:
+                    del self._listeners[stream]
+
+    def is_heard(self, stream: str) -> bool:
+        """Whether anyone listens: encoding for nobody is skipped."""
+        return stream in self._listeners
+
+    def publish(self, stream: str, payload: bytes, wrapped: bytes | None = None) -> None:
+        """Queue a stream's payload for its listeners until `flush`. `wrapped` is its combined form, if known."""
+        listeners = self._listeners.get(stream)
+        if listeners is None:
+            return
+        plain_frame = combined_frame = b""
+        for connection in listeners.values():
+            if connection.is_combined:
+                combined_frame = combined_frame or frame(TEXT, wrapped or combined(stream, payload))
+                connection.pending.append(combined_frame)
+            else:
+                plain_frame = plain_frame or frame(TEXT, payload)
+                connection.pending.append(plain_frame)
+            self._dirty[connection.number] = connection
+
+    def publish_to(self, connection: Connection, stream: str, payload: bytes) -> None:
+        """Queue a stream's payload for one listener only."""
+        data = combined(stream, payload) if connection.is_combined else payload
+        connection.pending.append(frame(TEXT, data))
+        self._dirty[connection.number] = connection
+
+    def flush(self) -> None:
+        """Write what is queued; cut off who has more than the bound unread."""
+        dirty, self._dirty = self._dirty, {}
+        for connection in dirty.values():
+            connection.frames_sent += len(connection.pending)
+            self.counters["frames_muted" if connection.is_mute else "frames_sent"] += len(connection.pending)
+            connection.write(b"".join(connection.pending))
+            connection.pending.clear()
+            if connection.transport.get_write_buffer_size() > self._settings.buffer_bytes_max:
+                self.drop(connection, "slow_consumer")
+
+    def drop(self, connection: Connection, reason: str) -> None:
+        """Cut a connection off without a close frame, as a dead peer would; counted under `dropped_<reason>`."""
+        self.counters[f"dropped_{reason}"] += 1
+        self.remove(connection)
+        connection.transport.abort()
+
+    def part(self, connection: Connection, code: int, reason: str) -> None:
+        """Close a connection with a close frame; counted under `closed_<code>`."""
+        self.counters[f"closed_{code}"] += 1
+        connection.write(close_frame(code, reason))
+        self.remove(connection)
+        connection.transport.close()
+
+    def is_anything_heard(self) -> bool:
+        """Whether any stream has a listener."""
+        return bool(self._listeners)
+
+    def unread_bytes_max(self) -> int:
+        """The longest queue among all connections."""
+        return max((one.transport.get_write_buffer_size() for one in self.connections.values()), default=0)
+
+    def drop_unread(self, bytes_max: int) -> None:
+        """Cut off every connection with more than this unread."""
+        for connection in list(self.connections.values()):
+            if connection.transport.get_write_buffer_size() > bytes_max:
+                self.drop(connection, "slow_consumer")
+
+    def keep_alive(self, now_s: float) -> None:
+        """Ping who is due, drop who left a ping unanswered too long, close who has lived its day."""
+        settings = self._settings
+        for connection in list(self.connections.values()):
+            if now_s - connection.opened_s >= settings.connection_life_s:
+                self.part(connection, GOING_AWAY, "24h limit")
+            elif (
+                connection.unanswered_ping_s is not None
+                and now_s - connection.unanswered_ping_s > settings.pong_timeout_s
+            ):
+                self.drop(connection, "no_pong")
+            elif now_s >= connection.ping_due_s:
+                connection.ping_due_s = now_s + settings.ping_interval_s
+                if connection.unanswered_ping_s is None:
+                    connection.unanswered_ping_s = now_s
+                connection.write(frame(PING, str(int(now_s * 1e3)).encode()))
+                self.counters["pings_sent"] += 1
