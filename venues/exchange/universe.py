@@ -69,7 +69,8 @@ def made_up_universe(count: int, seed: int) -> Universe:
     values = {asset: price * VALUE_UNIT for asset, price in _HUB_PRICES.items()}
     for base, _ in pairs:
         if base not in values:
-            values[base] = int(VALUE_UNIT * 10 ** (1 + 1.7 * rng.random()))
+            # Products only, no powers: those are not the same to the last bit on every machine.
+            values[base] = int(VALUE_UNIT * (10 + 490 * rng.random() * rng.random()))
     return _build(market_of([_listing(base, quote, values) for base, quote in pairs]), values)
 
 
@@ -117,7 +118,7 @@ def _values_that_suit(market: Market, rng: Random) -> dict[str, int]:
     while waiting:
         left = []
         for rules in waiting:
-            price = int(rules.tick * 10 ** (3.5 + rng.random()))
+            price = rules.tick * (3_000 + int(27_000 * rng.random()))
             if rules.quote in values and rules.base not in values:
                 values[rules.base] = max(1, values[rules.quote] * price // UNIT)
             elif rules.base in values and rules.quote not in values:
