@@ -1,4 +1,4 @@
-"""A naive evaluator in Fractions: every directed triangle, recomputed from scratch. Shares nothing with the exchange."""
+"""A naive evaluator in Fractions: every directed triangle, from scratch. It shares nothing with the exchange."""
 
 from __future__ import annotations
 
