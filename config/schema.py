@@ -1,0 +1,401 @@
+"""Every setting, in frozen structs, checked once at start. Units stand last in the names."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import Literal, get_args, get_type_hints
+
+import msgspec
+
+from config.limits import (
+    AMOUNT_MAX,
+    Bps,
+    ClientId,
+    Count,
+    FeedShards,
+    Fraction,
+    LoopbackHost,
+    Megabytes,
+    Milliseconds,
+    Name,
+    Port,
+    PositiveCount,
+    Rate,
+    Seconds,
+    SecondsOrNone,
+    Symbols,
+    SymbolsPerConnection,
+)
+
+
+class SettingsError(ValueError):
+    """A setting that cannot be; the text names its key, its value, what is allowed and the remedy."""
+
+
+class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Base of all sections."""
+
+
+class Run(Section, frozen=True):
+    """`run_dir` holds all that a run keeps. `live` asks for every value that touches money to be given."""
+
+    mode: Literal["paper", "live"] = "paper"
+    run_dir: str = "run"
+    snapshot_every: PositiveCount = 1_000
+    trace: bool = True
+    trace_mb_max: Megabytes = 64
+    lines_mb_max: Megabytes = 64
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+
+class Ledger(Section, frozen=True):
+    """No URL: servers of our own in the run directory. `password_file` rather than a password, which is nowhere."""
+
+    url: str = ""
+    bus_url: str = ""
+    accept_less_durability: bool = False
+    password_file: str = ""
+    ledger_mb_max: Megabytes = 1_024
+    bus_mb_max: Megabytes = 256
+
+
+class Exchange(Section, frozen=True):
+    """The spot exchange: where, what of it, and what makes a cycle worth reporting.
+
+    No URL: the paper exchange's, as it wrote it down. `start_asset` `*`: any. Liveness: a feed writes its header at
+    least every `header_write_ms`, and its rows count for nothing once it is `header_stale_ms` old.
+    """
+
+    rest_url: str = ""
+    ws_url: str = ""
+    symbols: Literal["all"] | Symbols = "all"
+    start_asset: str = "USDT"
+    fee_bps: Bps = 10.0
+    net_return_bps_min: Bps = 5.0
+    start_amount_max: Decimal = Decimal(1_000)
+    feed_shards: FeedShards = 1
+    symbols_per_connection_max: SymbolsPerConnection = 200
+    header_write_ms: Milliseconds = 50
+    header_stale_ms: Milliseconds = 250
+    age_ms_max: Milliseconds = 5_000
+
+
+class Evaluator(Section, frozen=True):
+    """`dry_run`: opportunities are written down and nothing is sent. `spin`: poll the ring on a core of its own."""
+
+    dry_run: bool = True
+    spin: bool = False
+    audit_every_s: Seconds = 30.0
+
+
+class Gateway(Section, frozen=True):
+    """The IB gateway. Port 0: the paper gateway's, as it wrote it down."""
+
+    host: LoopbackHost = "127.0.0.1"
+    port: Port = 0
+    control_port: Port = 0
+    client_id: ClientId = 17
+    account: str = "DU1234567"
+    connect_timeout_s: Seconds = 4.0
+
+
+class Fund(Section, frozen=True):
+    """Whose money, and how much of it at most. Amounts in the account's currency."""
+
+    name: Name = "apex"
+    symbols: Symbols = ("AAPL", "MSFT", "SPY")
+    equity: Decimal = Decimal(100_000)
+    fraction: Fraction = 0.02
+    max_position_notional: Decimal = Decimal(10_000)
+    max_gross_notional: Decimal = Decimal(50_000)
+    max_open_brackets: PositiveCount = 10
+
+
+class Reconciler(Section, frozen=True):
+    """How often the broker is compared, how long a gate stands unrenewed, and the grace between two absences."""
+
+    positions_every_s: Seconds = 30.0
+    orders_every_s: Seconds = 300.0
+    gate_ttl_s: Seconds = 5.0
+    grace_s: Seconds = 2.0
+
+
+class Supervision(Section, frozen=True):
+    """Heartbeats, and the restart budgets of a leaf's supervisor and of the root."""
+
+    heartbeat_s: Seconds = 5.0
+    dead_after_s: Seconds = 15.0
+    intensity: PositiveCount = 10
+    period_s: Seconds = 30.0
+    root_intensity: PositiveCount = 20
+    root_period_s: Seconds = 60.0
+    backoff_s_max: Seconds = 5.0
+    stop_timeout_s: Seconds = 5.0
+
+
+class PaperExchange(Section, frozen=True):
+    """The paper exchange: recorded files, or a seeded generator where `record` is empty."""
+
+    port: Port = 0
+    seed: Count = 1
+    symbols: PositiveCount = 60
+    exchange_info: str = ""
+    record: tuple[str, ...] = ()
+    pace: Rate = 1.0
+    rate_per_s: Rate = 2_000.0
+    opportunity_every_s: SecondsOrNone = 2.0
+
+
+class PaperGateway(Section, frozen=True):
+    """The paper gateway. Its stocks are its own; `tick_ms` and `volatility_bps` make their walk."""
+
+    port: Port = 0
+    control_port: Port = 0
+    seed: Count = 1
+    walk: bool = True
+    tick_ms: Milliseconds = 250
+    volatility_bps: Bps = 1.5
+
+
+class Venues(Section, frozen=True):
+    """`embedded`: start the paper venues with the engine, and stop them with it."""
+
+    embedded: bool = True
+    exchange: PaperExchange = PaperExchange()
+    gateway: PaperGateway = PaperGateway()
+
+
+class Momentum(Section, frozen=True):
+    """The built-in source of signals: a move of `threshold_bps` within `lookback_s`."""
+
+    enabled: bool = True
+    symbols: Symbols = ("AAPL", "MSFT", "SPY")
+    threshold_bps: Bps = 4.0
+    lookback_s: Seconds = 5.0
+    take_profit_bps: Bps = 20.0
+    stop_bps: Bps = 15.0
+    ttl_s: Seconds = 30.0
+
+
+class FaultRule(Section, frozen=True, kw_only=True):
+    """Strike at `point` in `role` on the `nth` match of `message` (0: on every)."""
+
+    role: str = "*"
+    point: Literal[
+        "receive",
+        "before_append",
+        "after_append",
+        "before_effect",
+        "after_effect",
+        "before_send",
+        "after_send",
+        "before_ack",
+        "after_ack",
+        "send",
+    ]
+    message: str = "*"
+    nth: Count = 1
+    action: Literal["crash", "hang", "ledger_away", "drop", "delay", "duplicate", "reorder"]
+    arg_s: SecondsOrNone = 0.0
+
+
+class Faults(Section, frozen=True):
+    """Empty in production, and then not even constructed."""
+
+    plan: tuple[FaultRule, ...] = ()
+    seed: Count = 1
+
+
+class Console(Section, frozen=True):
+    """What a terminal shows; without one, a log line every `log_every_s`."""
+
+    refresh_s: Seconds = 0.5
+    log_every_s: Seconds = 5.0
+
+
+class Settings(Section, frozen=True):
+    """All of them."""
+
+    run: Run = Run()
+    ledger: Ledger = Ledger()
+    exchange: Exchange = Exchange()
+    evaluator: Evaluator = Evaluator()
+    gateway: Gateway = Gateway()
+    fund: Fund = Fund()
+    reconciler: Reconciler = Reconciler()
+    supervision: Supervision = Supervision()
+    venues: Venues = Venues()
+    momentum: Momentum = Momentum()
+    faults: Faults = Faults()
+    console: Console = Console()
+
+
+EXPLICIT_IN_LIVE = (
+    "exchange.rest_url",
+    "exchange.ws_url",
+    "exchange.fee_bps",
+    "evaluator.dry_run",
+    "gateway.port",
+    "gateway.client_id",
+    "gateway.account",
+    "fund.name",
+    "fund.symbols",
+    "fund.equity",
+    "fund.fraction",
+    "fund.max_position_notional",
+    "fund.max_gross_notional",
+    "fund.max_open_brackets",
+    "momentum.enabled",
+    "venues.embedded",
+)
+"""Keys without a default once `run.mode` is `live`."""
+
+Tree = dict[str, object]
+
+
+def load(path: Path | str | None = None, overrides: Sequence[str] = ()) -> Settings:
+    """Read a TOML file (none: all defaults), apply `section.key=value` overrides, check, and return all settings.
+
+    A value of an override is read as TOML, and as a plain string where it is none. Raises SettingsError.
+    """
+    where = str(path) if path else "the defaults"
+    tree = _read(Path(path)) if path else {}
+    for override in overrides:
+        _override(tree, override)
+    try:
+        settings = msgspec.convert(tree, Settings, strict=True)
+    except msgspec.ValidationError as error:
+        raise SettingsError(_explained(str(error), tree, where)) from error
+    _check(settings, tree, where)
+    return settings
+
+
+def _read(path: Path) -> Tree:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{path}: {error.strerror}. Remedy: name a settings file with --config") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: not TOML: {error}. Remedy: correct that line") from error
+
+
+def _override(tree: Tree, override: str) -> None:
+    dotted, separator, text = override.partition("=")
+    keys = dotted.strip().split(".")
+    if not separator or len(keys) < 2 or not all(keys):
+        raise SettingsError(f"override {override!r}: must be section.key=value, e.g. exchange.fee_bps=7.5")
+    try:
+        value: object = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()
+    node = tree
+    for part in keys[:-1]:
+        below = node.setdefault(part, {})
+        if not isinstance(below, dict):
+            raise SettingsError(f"override {override!r}: {part} is a value, not a section")
+        node = below
+    node[keys[-1]] = value
+
+
+def _explained(error: str, tree: Tree, where: str) -> str:
+    """Turn a validation error into key, value, what is allowed, remedy."""
+    reason, _, place = error.partition(" - at `")
+    dotted = place.rstrip("`").removeprefix("$").lstrip(".")
+    unknown = re.fullmatch(r"Object contains unknown field `(.*)`", reason)
+    if unknown:
+        return _unknown(dotted, unknown[1], where)
+    missing = re.fullmatch(r"Object missing required field `(.*)`", reason)
+    if missing:
+        return f"{where}: {dotted}.{missing[1]} is missing. Remedy: give it a value"
+    allowed = _choices(dotted) if reason.startswith("Invalid enum value") else reason.removeprefix("Expected ")
+    return f"{where}: {dotted} is {_value(tree, dotted)!r}; allowed: {allowed}. Remedy: correct it there, or by --set"
+
+
+def _unknown(section: str, name: str, where: str) -> str:
+    allowed = _fields(section)
+    near = difflib.get_close_matches(name, allowed, 1)
+    shown = f"{section}.{name}" if section else name
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return f"{where}: {shown} is no setting; {hint}allowed: {', '.join(allowed)}. Remedy: correct or remove it"
+
+
+def _fields(section: str) -> tuple[str, ...]:
+    return _section(section).__struct_fields__
+
+
+def _choices(dotted: str) -> str:
+    section, _, name = dotted.rpartition(".")
+    return ", ".join(repr(choice) for choice in get_args(get_type_hints(_section(section))[name]))
+
+
+def _section(dotted: str) -> type[Section]:
+    node: Section = Settings()
+    for part in filter(None, dotted.split(".")):
+        if "[" in part:
+            return FaultRule
+        node = getattr(node, part)
+    return type(node)
+
+
+def _value(tree: Tree, dotted: str) -> object:
+    node: object = tree
+    for part in re.findall(r"[^.\[\]]+", dotted):
+        if isinstance(node, Mapping):
+            node = node.get(part, "")
+        elif isinstance(node, list) and part.isdigit():
+            node = node[int(part)]
+    return node
+
+
+def _check(settings: Settings, tree: Tree, where: str) -> None:
+    """What one value alone cannot show."""
+    exchange, supervision, reconciler = settings.exchange, settings.supervision, settings.reconciler
+    _require(
+        exchange.header_write_ms * 2 <= exchange.header_stale_ms,
+        f"{where}: exchange.header_stale_ms is {exchange.header_stale_ms}; allowed: at least twice "
+        f"exchange.header_write_ms ({exchange.header_write_ms}). Remedy: raise the one or lower the other",
+    )
+    _require(
+        supervision.heartbeat_s * 2 <= supervision.dead_after_s,
+        f"{where}: supervision.dead_after_s is {supervision.dead_after_s:g}; allowed: at least twice "
+        f"supervision.heartbeat_s ({supervision.heartbeat_s:g}). Remedy: raise the one or lower the other",
+    )
+    _require(
+        reconciler.positions_every_s <= reconciler.orders_every_s,
+        f"{where}: reconciler.positions_every_s is {reconciler.positions_every_s:g}; allowed: at most "
+        f"reconciler.orders_every_s ({reconciler.orders_every_s:g}). Remedy: lower it",
+    )
+    for dotted, amount in (
+        ("exchange.start_amount_max", exchange.start_amount_max),
+        ("fund.equity", settings.fund.equity),
+        ("fund.max_position_notional", settings.fund.max_position_notional),
+        ("fund.max_gross_notional", settings.fund.max_gross_notional),
+    ):
+        _require(
+            amount.is_finite() and 0 < amount <= AMOUNT_MAX,
+            f"{where}: {dotted} is {amount}; allowed: above 0, at most {AMOUNT_MAX}. Remedy: correct it there",
+        )
+    if settings.run.mode == "live":
+        _check_live(settings, tree, where)
+
+
+def _check_live(settings: Settings, tree: Tree, where: str) -> None:
+    absent = [dotted for dotted in EXPLICIT_IN_LIVE if _value(tree, dotted) in ("", [], {})]
+    _require(
+        not absent,
+        f"{where}: run.mode is 'live', and these have no value: {', '.join(absent)}. Remedy: give each one explicitly",
+    )
+    _require(
+        not settings.venues.embedded,
+        f"{where}: venues.embedded is true; allowed with run.mode 'live': false. Remedy: set it, or run.mode = 'paper'",
+    )
+
+
+def _require(holds: bool, error: str) -> None:
+    if not holds:
+        raise SettingsError(error)
