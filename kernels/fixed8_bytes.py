@@ -22,12 +22,13 @@ _TEN = np.uint64(10)
 
 
 @njit(cache=True, nogil=True)
-def parse_fixed8(text: npt.NDArray[np.uint8], start: int, stop: int) -> tuple[np.int64, int]:
+def parse_fixed8(text: npt.NDArray[np.uint8], start: int, stop: int) -> tuple[np.int64 | int, int]:
     """Read `text[start:stop]` (uint8, ASCII) and return (count int64, status bits).
 
     Status is 0 or a sum of CAPPED (count is COUNT_MAX: the text stood for more), INEXACT (digits below 1e-8 that are
     not zero were truncated) and MALFORMED (then it is the only bit, and count is 0). A price is good with status 0;
-    a quantity with anything but MALFORMED. Linear in the length; reads nothing outside the range, which must lie in the array.
+    a quantity with anything but MALFORMED. Linear in the length; reads nothing outside the range, which must lie in
+    the array.
     """
     length = stop - start
     if length < 1 or length > TEXT_LENGTH_MAX:
