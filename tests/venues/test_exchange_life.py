@@ -177,3 +177,17 @@ def test_a_torn_last_line_of_the_ledger_is_cut_off_and_what_stood_is_called_inte
     assert records[0]["gross_return"] == "1.007000000000"
     assert records[2]["gross_return"] == "1.333333333333"
     assert records[3]["closed_ns"] == begun
+
+
+def test_the_ledger_begins_a_new_file_past_its_bound_and_its_ids_go_on(tmp_path: Path) -> None:
+    ledger = OpportunityLedger(tmp_path, 0, 1, bytes_max=2_000)
+    for number in range(20):
+        ledger.opened(["A:BUY", "B:SELL", "C:SELL"], "A", Fraction(1007, 1000), number, 2 * number)
+        ledger.closed(number + 1, 2 * number + 1)
+    ledger.close()
+    assert all(path.stat().st_size < 4_000 for path in tmp_path.glob("opportunities*"))
+    assert len(list(tmp_path.glob("opportunities*"))) == 2
+    again = OpportunityLedger(tmp_path, 1, 1, bytes_max=2_000)
+    assert again.count == 20
+    assert again.counts["interrupted"] == 0
+    again.close()

@@ -100,6 +100,18 @@ def test_a_raw_stream_of_a_recording_is_the_payload_inside(
 
 
 @pytest.mark.process
+def test_a_malformed_ticker_in_a_recording_is_played_as_it_is_and_leaves_the_row(tmp_path: Path, listing: Path) -> None:
+    bad = '{"stream":"btcusdt@bookTicker","data":{"u":"x"}}'
+    recording = tmp_path / "bad.txt"
+    recording.write_text(f"1 {BTC[0]}\n2 {bad}\n")
+    options = ["--exchange-info", str(listing), "--pace", "0", "--record", str(recording)]
+    with ExchangeProcess(tmp_path / "state", *options) as exchange:
+        assert asyncio.run(collect(exchange, "/stream?streams=btcusdt@bookTicker", 2)) == [BTC[0], bad]
+        assert exchange.get("/api/v3/depth?symbol=BTCUSDT")["lastUpdateId"] == 101
+        assert exchange.get("/paper/status")["counters"]["recorded_rows_unread"] == 1
+
+
+@pytest.mark.process
 def test_the_recorded_pace_is_kept(tmp_path: Path, listing: Path, recordings: list[Path]) -> None:
     options = ["--exchange-info", str(listing), "--pace", "2", "--record", *map(str, recordings)]
     with ExchangeProcess(tmp_path / "state", *options) as exchange:

@@ -6,7 +6,7 @@ opportunities it showed were true. Nothing here imports the engine.
 
 from __future__ import annotations
 
-from venues.exchange.server import serve
+from venues.exchange.server import run, serve
 from venues.exchange.settings import ExchangeSettings, SettingsError, add_arguments, settings_from
 
-__all__ = ["ExchangeSettings", "SettingsError", "add_arguments", "serve", "settings_from"]
+__all__ = ["ExchangeSettings", "SettingsError", "add_arguments", "run", "serve", "settings_from"]

@@ -5,20 +5,15 @@ from __future__ import annotations
 import argparse
 import sys
 
-from venues.exchange.server import EXIT_CONFIG, serve
-from venues.exchange.settings import SettingsError, add_arguments, settings_from
+from venues.exchange.server import run
+from venues.exchange.settings import add_arguments
 
 
 def main() -> int:
     """Parse the command line and serve until a signal; return the exit code."""
-    parser = argparse.ArgumentParser(prog="exchange", description=__doc__)
+    parser = argparse.ArgumentParser(prog="exchange", description="A paper spot exchange: REST and WebSocket.")
     add_arguments(parser)
-    try:
-        settings = settings_from(parser.parse_args())
-    except SettingsError as error:
-        print(f"exchange: {error}", file=sys.stderr)
-        return EXIT_CONFIG
-    return serve(settings)
+    return run(parser.parse_args())
 
 
 if __name__ == "__main__":

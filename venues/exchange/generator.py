@@ -183,16 +183,20 @@ class Generator:
 
     def _interval(self, asset: int) -> tuple[int, int]:
         """Return the lowest and highest integer value with which (1) holds strictly for every symbol of the asset."""
-        pairs, values = self.universe.pairs, self._values
+        pairs, values, bids, asks = self.universe.pairs, self._values, self._bid_guard, self._ask_guard
         low, high = 1, 10**40
         for index in self._as_base[asset]:
             quote_value = values[pairs[index].quote]
-            low = max(low, self._bid_guard[index] * quote_value // UNIT + 1)
-            high = min(high, (self._ask_guard[index] * quote_value - 1) // UNIT)
+            if (above := bids[index] * quote_value // UNIT + 1) > low:
+                low = above
+            if (below := (asks[index] * quote_value - 1) // UNIT) < high:
+                high = below
         for index in self._as_quote[asset]:
             base_value = values[pairs[index].base] * UNIT
-            low = max(low, base_value // self._ask_guard[index] + 1)
-            high = min(high, (base_value - 1) // self._bid_guard[index])
+            if (above := base_value // asks[index] + 1) > low:
+                low = above
+            if (below := (base_value - 1) // bids[index]) < high:
+                high = below
         return low, high
 
     def _requote(self, index: int) -> None:
@@ -224,9 +228,12 @@ class Generator:
 
     def _quantity(self, rules: SymbolRules, base: int) -> int:
         notional = _NOTIONAL_MIN + int(self._rng.random() * (_NOTIONAL_MAX - _NOTIONAL_MIN))
-        steps = notional * VALUE_UNIT * UNIT // (self._values[base] * rules.step)
-        highest = max(1, rules.max_qty // rules.step)
-        return max(-(-rules.min_qty // rules.step), min(steps, highest), 1) * rules.step
+        step = rules.step
+        quantity = notional * VALUE_UNIT * UNIT // (self._values[base] * step) * step
+        if rules.min_qty <= quantity <= rules.max_qty and quantity:
+            return quantity
+        least = max(-(-rules.min_qty // step), 1) * step
+        return least if quantity < least else max(least, rules.max_qty // step * step)
 
     def _other_quantity(self, index: int, than: int) -> int:
         rules, base, _ = self.universe.pairs[index]

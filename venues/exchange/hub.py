@@ -126,13 +126,20 @@ class Hub:
                 self.drop(connection, "slow_consumer")
 
     def drop(self, connection: Connection, reason: str) -> None:
-        """Cut a connection off without a close frame, as a dead peer would; counted under `dropped_<reason>`."""
+        """Cut a connection off without a close frame, as a dead peer would; counted under `dropped_<reason>`.
+
+        One that is gone already is left alone.
+        """
+        if connection.number not in self.connections:
+            return
         self.counters[f"dropped_{reason}"] += 1
         self.remove(connection)
         connection.transport.abort()
 
     def part(self, connection: Connection, code: int, reason: str) -> None:
-        """Close a connection with a close frame; counted under `closed_<code>`."""
+        """Close a connection with a close frame; counted under `closed_<code>`. One that is gone is left alone."""
+        if connection.number not in self.connections:
+            return
         self.counters[f"closed_{code}"] += 1
         connection.write(close_frame(code, reason))
         self.remove(connection)

@@ -75,9 +75,12 @@ def read_frames(paths: tuple[Path, ...], counters: RecordingCounters) -> Iterato
     yield from heapq.merge(*streams, key=lambda frame: frame.received_ns)
 
 
-def row_of(payload: bytes) -> tuple[str, Row]:
-    """Return symbol and row of a bookTicker payload. Raises msgspec.DecodeError on any other."""
-    ticker = _decode_book_ticker(payload)
+def row_of(payload: bytes) -> tuple[str, Row] | None:
+    """Return symbol and row of a bookTicker payload; None for one that is malformed: it is played all the same."""
+    try:
+        ticker = _decode_book_ticker(payload)
+    except msgspec.DecodeError:
+        return None
     return ticker.s, Row(ticker.u, ticker.b, ticker.B, ticker.a, ticker.A)
 
 

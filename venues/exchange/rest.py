@@ -235,7 +235,7 @@ class RestApi:
         ledger = self._exchange.ledger
         counts = ledger.counts
         return _json(
-            _Opportunities(counts["opened"], counts["closed"], counts["interrupted"], ledger.standing, str(ledger.path))
+            _Opportunities(ledger.count, counts["closed"], counts["interrupted"], ledger.standing, str(ledger.path))
         )
 
     async def _fault(self, request: web.Request) -> web.Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import errno
 import os
@@ -19,7 +20,7 @@ from venues.exchange.generator import Generator
 from venues.exchange.hub import GOING_AWAY
 from venues.exchange.market import load_market
 from venues.exchange.rest import RestApi
-from venues.exchange.settings import ExchangeSettings
+from venues.exchange.settings import ExchangeSettings, SettingsError, settings_from
 from venues.exchange.sources import GeneratedSource, RecordedSource, opportunity_plan
 from venues.exchange.state import OpportunityLedger, StateError, StateFolder
 from venues.exchange.universe import made_up_universe, universe_of
@@ -43,6 +44,16 @@ class _Address(msgspec.Struct):
     base_url: str
     ws_url: str
     started_ns: int
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serve what a command line says (see `add_arguments`); return the exit code. 78 for a setting that cannot work."""
+    try:
+        settings = settings_from(arguments)
+    except SettingsError as error:
+        print(f"exchange: {error}", file=sys.stderr)
+        return EXIT_CONFIG
+    return serve(settings)
 
 
 def serve(settings: ExchangeSettings) -> int:

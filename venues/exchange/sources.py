@@ -159,10 +159,14 @@ class RecordedSource:
     def _play(self, recorded: RecordedFrame) -> None:
         exchange = self._exchange
         if recorded.stream.endswith(BOOK_TICKER_SUFFIX):
-            symbol, row = row_of(recorded.payload)
-            exchange.rows[symbol] = row
-            if exchange.faults.silences(symbol, exchange.monotonic_s()):
-                return
+            read = row_of(recorded.payload)
+            if read is None:
+                exchange.hub.counters["recorded_rows_unread"] += 1
+            else:
+                symbol, row = read
+                exchange.rows[symbol] = row
+                if exchange.faults.silences(symbol, exchange.monotonic_s()):
+                    return
         exchange.hub.counters["updates"] += 1
         exchange.hub.publish(recorded.stream, recorded.payload, recorded.wrapped)
 

@@ -12,6 +12,8 @@ import msgspec
 
 # Ids are reserved on disk a block ahead: after kill -9 the next run begins above every id that may have been sent.
 ID_BLOCK: Final = 1_000_000
+# About 120,000 opportunities: three days at one every two seconds.
+LEDGER_BYTES_MAX: Final = 64 * 1024 * 1024
 
 
 class StateError(RuntimeError):
@@ -102,14 +104,17 @@ class StateFolder:
 
 
 class OpportunityLedger:
-    """opportunities.jsonl: appended to, never rewritten; a torn last line of a killed process is closed off.
+    """opportunities.jsonl: appended to, never rewritten; a torn last line of a killed process is cut off.
 
-    Memory: one record, the one that stands. Counts are kept, lines are not.
+    Memory: one record, the one that stands. On disk at most twice `bytes_max`: past it the file becomes
+    opportunities.old.jsonl, in place of the one before, and a new one begins with the line written last.
     """
 
-    def __init__(self, folder: Path, epoch: int, now_ns: int) -> None:
+    def __init__(self, folder: Path, epoch: int, now_ns: int, bytes_max: int = LEDGER_BYTES_MAX) -> None:
         self.path = folder / "opportunities.jsonl"
         self._epoch = epoch
+        self._bytes_max = bytes_max
+        # Of the lines in the file and of this run; what an older file held is not counted again.
         self.counts = {"opened": 0, "closed": 0, "interrupted": 0}
         self.standing: OpportunityRecord | None = None
         self._last_id = 0
@@ -145,6 +150,16 @@ class OpportunityLedger:
         record = msgspec.structs.replace(self.standing, state="closed", closed_ns=closed_ns, closed_update_id=update_id)
         self._append(record)
         self.standing = None
+        if self._file.tell() > self._bytes_max:
+            self._file.close()
+            os.replace(self.path, self.path.with_name("opportunities.old.jsonl"))
+            self._file = self.path.open("ab", buffering=0)
+            self._file.write(msgspec.json.encode(record) + b"\n")
+
+    @property
+    def count(self) -> int:
+        """How many ever opened in this folder."""
+        return self._last_id
 
     def close(self) -> None:
         """Close the file; one that stands stays open and is called interrupted at the next start."""
