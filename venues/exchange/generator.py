@@ -39,6 +39,7 @@ _QUANTITY_ONLY: Final = 0.3
 _NOTIONAL_MIN: Final = 2_000
 _NOTIONAL_MAX: Final = 60_000
 _PICKS_MAX: Final = 64
+_DEGREE_CHEAP: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +174,10 @@ class Generator:
     def _move(self, asset: int) -> None:
         """Move one value by a few ppm, within (1); drift is turned back at half and double the start value."""
         if asset == self.universe.numeraire:
+            return
+        # To move a hub costs a look at each of its symbols: the larger it is, the rarer, so that a step's cost is flat.
+        degree = len(self._as_base[asset]) + len(self._as_quote[asset])
+        if degree > _DEGREE_CHEAP and self._rng.random() * degree > _DEGREE_CHEAP:
             return
         value, start = self._values[asset], self.universe.start_values[asset]
         ppm = int((2 * self._rng.random() - 1) * (_MOVE_PPM + 1))

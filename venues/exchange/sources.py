@@ -165,8 +165,8 @@ class RecordedSource:
             else:
                 symbol, row = read
                 exchange.rows[symbol] = row
-                if exchange.faults.silences(symbol, exchange.monotonic_s()):
-                    return
+        if exchange.faults.silences(recorded.stream.partition("@")[0].upper(), exchange.monotonic_s()):
+            return
         exchange.hub.counters["updates"] += 1
         exchange.hub.publish(recorded.stream, recorded.payload, recorded.wrapped)
 
