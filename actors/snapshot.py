@@ -15,7 +15,7 @@ S = TypeVar("S")
 
 
 class SnapshotHeader(msgspec.Struct, frozen=True):
-    """What is known before the state is decoded. `checksum` is BLAKE2b-128 of the state's bytes, in hex."""
+    """What is known before the state is decoded. `checksum` is BLAKE2b-128, in hex, over the rest and the state."""
 
     role: str
     schema_version: int
@@ -30,7 +30,8 @@ class SnapshotDamaged(ValueError):
 def encode_snapshot(role: Role[S], core: Core[S]) -> bytes:
     """Write `core` as a header line and a JSON body."""
     body = msgspec.json.encode(core)
-    header = SnapshotHeader(role.name, role.schema_version, core.seq, _checksum(body))
+    checksum = _checksum(role.name, role.schema_version, core.seq, body)
+    header = SnapshotHeader(role.name, role.schema_version, core.seq, checksum)
     return msgspec.json.encode(header) + b"\n" + body
 
 
@@ -39,9 +40,9 @@ def decode_snapshot(role: Role[S], payload: bytes) -> Core[S]:
     head, separator, body = payload.partition(b"\n")
     try:
         header = msgspec.json.decode(head, type=SnapshotHeader)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise SnapshotDamaged(f"{role.name}: snapshot header unreadable: {error}") from error
-    if not separator or header.checksum != _checksum(body):
+    if not separator or header.checksum != _checksum(header.role, header.schema_version, header.seq, body):
         raise SnapshotDamaged(f"{role.name}: snapshot of seq {header.seq} fails its checksum")
     if header.role != role.name:
         raise LedgerCorrupt(f"{role.name}: the snapshot under this role's key is {header.role}'s")
@@ -58,5 +59,8 @@ def decode_snapshot(role: Role[S], payload: bytes) -> Core[S]:
     return core
 
 
-def _checksum(body: bytes) -> str:
-    return hashlib.blake2b(body, digest_size=16).hexdigest()
+def _checksum(role: str, schema_version: int, seq: int, body: bytes) -> str:
+    """Cover the header too: a flipped byte in it must not look like another role's or version's snapshot."""
+    digest = hashlib.blake2b(f"{role}\n{schema_version}\n{seq}\n".encode(), digest_size=16)
+    digest.update(body)
+    return digest.hexdigest()

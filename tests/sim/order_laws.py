@@ -1,0 +1,209 @@
+"""Laws of orders, checked against the venue's truth and against raw journals, in plain dictionaries.
+
+What the engine knows is read from journal and projection bytes as JSON; what is true is read from the model venue.
+Nothing of the engine's kernels is used here.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from actors.messages import AnyMessage, OrderTicket, SubmitOrders
+from tests.sim.hosts import Incarnation
+from tests.sim.scheduler import Violation
+from tests.sim.venue import VenueOrder
+from tests.sim.venue_session import Gateway
+from tests.sim.world import Laws, Simulation
+
+UNRESOLVED = ("pre_sent", "pending", "unknown")
+WORKING = ("submitted", "partially_filled")
+
+
+class OrderLaws(Laws):
+    """Watches one broker, its driver and its venue."""
+
+    def __init__(self, simulation: Simulation, gateway: Gateway, broker: str, allocator: str) -> None:
+        self.simulation = simulation
+        self.gateway = gateway
+        self.venue = gateway.venue
+        self.broker = broker
+        self.allocator = allocator
+        self.placed: dict[str, dict[str, Any]] = {}
+        self.born: dict[str, int] = {}
+        self.families: dict[str, set[str]] = {}
+        self.executed: dict[str, tuple[int, str, int]] = {}
+        self.gate: tuple[str, int] | None = None
+        self.gate_epoch = 0
+        self.halt = ""
+        self.outcomes: dict[str, list[str]] = {}
+        self.venue.born = self._order_born
+        self.venue.overwritten = self._order_overwritten
+        gateway.written = self._written
+
+    # ---- at the venue
+
+    def _order_born(self, order: VenueOrder) -> None:
+        reference = order.ticket.client_order_id
+        self.born[reference] = self.born.get(reference, 0) + 1
+        intent_id = reference[:-1]
+        intent = self.placed.get(intent_id)
+        if self.born[reference] > 1:
+            text = f"{reference} became a second order, permId {order.perm_id}, order id {order.ticket.venue_order_id}"
+            raise Violation("an intent becomes at most one order", text)
+        if intent is None:
+            raise Violation("no order without a durable intent", f"{reference} is at the venue, never journaled")
+        families = self.families.setdefault(intent["signal_id"], set())
+        families.add(intent_id)
+        if len(families) > 1:
+            text = f"{intent['signal_id']} has orders of {sorted(families)} at the venue"
+            raise Violation("a signal becomes at most one bracket", text)
+
+    def _order_overwritten(self, order: VenueOrder, ticket: OrderTicket) -> None:
+        if ticket.client_order_id != order.ticket.client_order_id:
+            text = (
+                f"order id {ticket.venue_order_id} of {order.ticket.client_order_id} taken by {ticket.client_order_id}"
+            )
+            raise Violation("an order id is not given out twice", text)
+        old, new = order.ticket, ticket
+        if (old.side, old.qty, old.limit_px, old.stop_px) != (new.side, new.qty, new.limit_px, new.stop_px):
+            raise Violation("what is sent again is the same order", f"{old} became {new}")
+
+    # ---- on the way there
+
+    def posted(self, incarnation: Incarnation, command: AnyMessage) -> None:
+        """An order may go out only after its intent is durable, and only under a gate and no halt."""
+        if not isinstance(command, SubmitOrders):
+            return
+        for ticket in command.tickets:
+            self._must_be_durable(ticket, "given to the driver")
+        if command.resend or incarnation.zombie:
+            return
+        now_ns = self.simulation.scheduler.now_ns
+        if self.halt:
+            raise Violation("a halt opens no risk", f"{command.intent_id} submitted under {self.halt!r}")
+        if self.gate is None or self.gate[0] != command.session_id or self.gate[1] <= now_ns:
+            text = f"{command.intent_id} submitted in {command.session_id} at {now_ns}, gate {self.gate}"
+            raise Violation("no order without a gate", text)
+
+    def _written(self, command: SubmitOrders, ticket: OrderTicket) -> None:
+        self._must_be_durable(ticket, "written to the socket")
+
+    def _must_be_durable(self, ticket: OrderTicket, how: str) -> None:
+        row = self.rows("orders").get(ticket.client_order_id)
+        if row is None or ticket.client_order_id[:-1] not in self.placed:
+            raise Violation("no order without a durable intent", f"{ticket.client_order_id} {how}, not journaled")
+        if row["venue_order_id"] != ticket.venue_order_id:
+            text = f"{ticket.client_order_id} {how} as {ticket.venue_order_id}, journaled as {row['venue_order_id']}"
+            raise Violation("no order without a durable intent", text)
+
+    # ---- in the journal
+
+    def appended(self, role: str, record: dict[str, Any]) -> None:
+        """Do our own accounting."""
+        body = record["input"]["body"]
+        if role == self.broker:
+            self._broker_took(body, record)
+        elif role == self.allocator and body["type"] == "IntentOutcome":
+            given = self.outcomes.setdefault(body["intent_id"], [])
+            given.append(body["outcome"])
+            if len(given) > 1:
+                raise Violation("an intent has one outcome", f"{body['intent_id']}: {given}")
+
+    def _broker_took(self, body: dict[str, Any], record: dict[str, Any]) -> None:
+        match body["type"]:
+            case "PlaceBracket":
+                intent = body["intent"]
+                self.placed.setdefault(intent["intent_id"], intent)
+            case "ExecutionReported":
+                self._count(body)
+            case "VenueRead":
+                for execution in body["executions"]:
+                    self._count(execution)
+            case "GrantGate":
+                if body["reconciler_epoch"] >= self.gate_epoch:
+                    self.gate_epoch = body["reconciler_epoch"]
+                    self.gate = (body["session_id"], body["expires_ns"])
+            case "RevokeGate" | "SessionLost" | "SessionOpened" | "Recovered":
+                self.gate = None
+            case "HaltChanged":
+                self.halt = body["reason"]
+            case _:
+                pass
+        self._positions_add_up(record)
+        self._quantities_add_up()
+
+    def _count(self, execution: dict[str, Any]) -> None:
+        base, _, revision = execution["exec_id"].rpartition(".")
+        signed = execution["last_qty"] * (1 if execution["side"] == "BUY" else -1)
+        if base not in self.executed or int(revision) > self.executed[base][0]:
+            self.executed[base] = (int(revision), execution["symbol"], signed)
+
+    def _positions_add_up(self, record: dict[str, Any]) -> None:
+        mine: dict[str, int] = {}
+        for _, symbol, signed in self.executed.values():
+            mine[symbol] = mine.get(symbol, 0) + signed
+        theirs = {symbol: row["qty"] for symbol, row in self.rows("positions").items()}
+        if {s: q for s, q in mine.items() if q} != {s: q for s, q in theirs.items() if q}:
+            text = f"after entry {record['seq']}: executions say {mine}, the engine {theirs}"
+            raise Violation("a position is the sum of its executions", text)
+
+    def _quantities_add_up(self) -> None:
+        for reference, row in self.rows("orders").items():
+            if not 0 <= row["cum_qty"] <= row["qty"]:
+                raise Violation("cum and leaves add up", f"{reference}: {row}")
+            if row["state"] in WORKING and row["cum_qty"] + row["leaves_qty"] != row["qty"]:
+                raise Violation("cum and leaves add up", f"{reference}: {row}")
+
+    def rows(self, key_type: str) -> dict[str, dict[str, Any]]:
+        """Read a projection's bytes."""
+        fields = self.simulation.store.projections.get((key_type, "all"), {})
+        return {field: _parsed(value) for field, value in fields.items()}
+
+    # ---- at the end
+
+    def at_the_end(self) -> None:
+        """After a long quiet both sides say the same, and nothing is open that should not be."""
+        truth = {symbol: qty for symbol, qty in self.venue.positions().items() if qty}
+        ours = {symbol: row["qty"] for symbol, row in self.rows("positions").items() if row["qty"]}
+        if truth != ours:
+            raise Violation("positions equal the venue's", f"venue {truth}, engine {ours}")
+        by_reference = {order.ticket.client_order_id: order for order in self.venue.orders.values()}
+        for reference, row in self.rows("orders").items():
+            self._order_agrees(reference, row, by_reference.get(reference))
+        missing = [reference for reference in by_reference if reference not in self.rows("orders")]
+        if missing:
+            raise Violation("orders equal the venue's", f"unknown to the engine: {missing}")
+        for intent_id in self.placed:
+            if len(self.outcomes.get(intent_id, [])) != 1:
+                raise Violation("an intent has one outcome", f"{intent_id}: {self.outcomes.get(intent_id)}")
+
+    def _order_agrees(self, reference: str, row: dict[str, Any], order: VenueOrder | None) -> None:
+        state = row["state"]
+        if state in UNRESOLVED:
+            raise Violation("no order stays unresolved", f"{reference} is {state} at the end, venue: {order}")
+        if order is None:
+            if state != "expired":
+                raise Violation("orders equal the venue's", f"{reference} is {state}, the venue has none")
+            return
+        if row["cum_qty"] != order.filled_qty:
+            raise Violation("orders equal the venue's", f"{reference} filled {row['cum_qty']}, venue {order}")
+        agrees = {
+            "Filled": state == "filled",
+            "Cancelled": state == "cancelled",
+            "Inactive": state == "rejected",
+        }.get(order.status, state in WORKING)
+        if not agrees:
+            raise Violation("orders equal the venue's", f"{reference} is {state}, venue {order.status}: {order}")
+
+
+_parse_cache: dict[bytes, dict[str, Any]] = {}
+
+
+def _parsed(value: bytes) -> dict[str, Any]:
+    row = _parse_cache.get(value)
+    if row is None:
+        if len(_parse_cache) > 20_000:
+            _parse_cache.clear()
+        row = _parse_cache[value] = json.loads(value)
+    return row
