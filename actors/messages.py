@@ -371,6 +371,16 @@ class OrderPicture(msgspec.Struct, frozen=True):
     since_ns: int
     resends: int
     expires_ns: int
+    limit_px: int = 0
+    stop_px: int = 0
+
+
+class IncidentRecorded(Message, frozen=True):
+    """Something that must not be, or a divergence found or cleared: a line for people, with its evidence."""
+
+    kind: str
+    subject: str
+    evidence: str
 
 
 class BrokerSessionChanged(Message, frozen=True):
@@ -531,6 +541,7 @@ AnyMessage = (
     | CommissionReported
     | VenueErrorReported
     | VenueRead
+    | IncidentRecorded
     | BrokerSessionChanged
     | ReadVenue
     | PicturesTaken

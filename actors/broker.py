@@ -1,0 +1,312 @@
+"""The broker actor: intents out, the venue's claims in.
+
+Owns: our orders, executions and positions at one account, the ids drawn for them, the intents held back.
+Consumes: `PlaceBracket` and `ResolveIntent` (owed), gate grants, halts, its driver's reports. Emits: `SubmitOrders`
+and `QueryVenue` to the driver; `IntentOutcome`, `OrderChanged`, `PositionChanged`, `BracketClosed` (owed) to the
+allocator; `BrokerSessionChanged` (owed) and `PicturesTaken` to the reconciler; projections `orders`, `positions`.
+
+Invariants: orders are journaled as `pre_sent`, with account, client id, venue order ids and generation, before any
+byte is written; an intent is written at most once, plus at most one resend that the reconciler settled; ids are
+never drawn twice; executions alone fill; what nobody can know is UNKNOWN; each intent gets one `IntentOutcome`.
+A venue's refusal of an order is not an intent's refusal: the outcome is `submitted` because it went out, and the
+orders' states tell the rest.
+
+Recovery: `Recovered` ends the session and shuts the gate in the state too; what was not acknowledged becomes
+UNKNOWN; the driver opens a new session by itself. A gate grant is part of the state, so each renewal costs one
+journal entry: the fold must know under which lease an order left.
+
+Full: held intents beyond `held_max` are refused; closed families beyond `families_max` are pruned oldest first
+(open ones block placing instead); fills beyond `fills_max` are folded into positions; each is counted.
+"""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+import msgspec
+
+from actors.broker_facts import fold_commission, fold_error, fold_execution, fold_read, fold_report
+from actors.broker_intents import (
+    HELD_TIMER,
+    STUCK_TIMER,
+    lose_session,
+    not_sent,
+    place,
+    release_held,
+    resolve,
+    stuck,
+    wake_for_held,
+    written,
+)
+from actors.broker_state import BrokerSettings, BrokerState, Family, Gate, Generation, Order, Session
+from actors.broker_turn import Turn
+from actors.effects import ClearAlarm, Drive, Effect, Send, Severity, StartTimer
+from actors.messages import (
+    BrokerSessionChanged,
+    CommissionReported,
+    Envelope,
+    ExecutionReported,
+    GrantGate,
+    HaltChanged,
+    OrderPicture,
+    OrderReported,
+    PicturesTaken,
+    PlaceBracket,
+    QueryVenue,
+    ReadVenue,
+    Recovered,
+    ResolveIntent,
+    RevokeGate,
+    SessionLost,
+    SessionOpened,
+    SubmitNotSent,
+    SubmitWritten,
+    TimerFired,
+    VenueErrorReported,
+    VenuePosition,
+    VenueRead,
+)
+from kernels.order_state import UNRESOLVED
+from kernels.positions import average_px
+
+BrokerInput = (
+    PlaceBracket
+    | GrantGate
+    | RevokeGate
+    | HaltChanged
+    | SessionOpened
+    | SessionLost
+    | SubmitWritten
+    | SubmitNotSent
+    | OrderReported
+    | ExecutionReported
+    | CommissionReported
+    | VenueErrorReported
+    | VenueRead
+    | ReadVenue
+    | ResolveIntent
+    | TimerFired
+    | Recovered
+)
+
+
+class Broker:
+    """The role; holds nothing but its settings."""
+
+    schema_version = 1
+    state_type = BrokerState
+
+    def __init__(self, settings: BrokerSettings | None = None) -> None:
+        self.settings = settings or BrokerSettings()
+
+    @property
+    def name(self) -> str:
+        """Role name."""
+        return self.settings.name
+
+    def initial(self) -> BrokerState:
+        """Nothing known, gate shut."""
+        return BrokerState()
+
+    def migrate(self, schema_version: int, state: bytes) -> bytes:
+        """There is no earlier version."""
+        raise ValueError(f"{self.name}: no migration from schema version {schema_version}")
+
+    def reduce(self, state: BrokerState, envelope: Envelope, now_ns: int) -> tuple[BrokerState, tuple[Effect, ...]]:
+        """Fold one input."""
+        turn = Turn(self.settings, state, now_ns)
+        body = envelope.body
+        if isinstance(body, BrokerInput):
+            _handle(turn, body)
+        else:
+            turn.count("unexpected")
+        return turn.finish()
+
+
+def _handle(turn: Turn, body: BrokerInput) -> None:
+    match body:
+        case PlaceBracket(intent=intent):
+            place(turn, intent)
+        case GrantGate():
+            _granted(turn, body)
+        case RevokeGate():
+            _revoked(turn, body)
+        case HaltChanged(reason=reason):
+            turn.halt = reason
+            release_held(turn)
+        case SessionOpened():
+            _session_opened(turn, body)
+        case SessionLost():
+            _session_lost(turn, body)
+        case SubmitWritten():
+            written(turn, body)
+        case SubmitNotSent():
+            not_sent(turn, body)
+        case OrderReported():
+            if _current(turn, body.session_id):
+                fold_report(turn, body)
+        case ExecutionReported():
+            fold_execution(turn, body)  # a fact whichever session told it
+        case CommissionReported():
+            fold_commission(turn, body)
+        case VenueErrorReported():
+            fold_error(turn, body)
+        case VenueRead():
+            if _current(turn, body.session_id):
+                fold_read(turn, body)
+                turn.effects.append(Send(turn.settings.reconciler, _pictures(turn, body)))
+        case ReadVenue():
+            if _current(turn, body.session_id):
+                turn.effects.append(Drive(QueryVenue(body.session_id, body.request_id, body.positions_only)))
+        case ResolveIntent():
+            resolve(turn, body)
+        case TimerFired(name=name):
+            _timer(turn, name)
+        case Recovered():
+            _recovered(turn)
+        case _:
+            assert_never(body)
+
+
+def _current(turn: Turn, session_id: str) -> bool:
+    if turn.session is not None and turn.session.session_id == session_id:
+        return True
+    turn.count("another_session")
+    return False
+
+
+# ---- gate
+
+
+def _granted(turn: Turn, grant: GrantGate) -> None:
+    if grant.reconciler_epoch < turn.gate_epoch:
+        turn.count("grant_of_stale_reconciler")
+    elif _current(turn, grant.session_id) and turn.now_ns < grant.expires_ns:
+        turn.gate_epoch = grant.reconciler_epoch
+        turn.gate = Gate(grant.session_id, grant.expires_ns)
+        release_held(turn)
+
+
+def _revoked(turn: Turn, revoke: RevokeGate) -> None:
+    if turn.gate is not None and turn.gate.session_id == revoke.session_id:
+        turn.gate = None
+        turn.count("gate_revoked")
+
+
+# ---- sessions
+
+
+def _session_opened(turn: Turn, opened: SessionOpened) -> None:
+    if turn.session is not None:
+        lose_session(turn)
+    if turn.settings.account and opened.account != turn.settings.account:
+        text = f"session is of account {opened.account}, configured is {turn.settings.account}: not used"
+        turn.alarm("account", Severity.CRITICAL, text)
+        turn.count("wrong_account")
+        return
+    turn.session = Session(opened.session_id, opened.account, opened.client_id)
+    turn.gate = None
+    turn.generation = _generation(turn, opened)
+    turn.next_order_id = max(turn.next_order_id, opened.next_order_id)
+    changed = BrokerSessionChanged(opened.session_id, opened.account, opened.next_order_id)
+    turn.owe(turn.settings.reconciler, changed)
+    wake_for_held(turn)
+
+
+def _generation(turn: Turn, opened: SessionOpened) -> Generation:
+    """Return the present generation, or the next one if the venue's ids may have rolled back or are another's."""
+    old, next_id = turn.generation, opened.next_order_id
+    if old is None:
+        return Generation(1, opened.account, opened.client_id, next_id)
+    same_client = (old.account, old.client_id) == (opened.account, opened.client_id)
+    if same_client and next_id >= old.venue_next_id and next_id > old.acknowledged_id:
+        return msgspec.structs.replace(old, venue_next_id=next_id)
+    turn.count("generation_changed")
+    return Generation(old.number + 1, opened.account, opened.client_id, next_id)
+
+
+def _session_lost(turn: Turn, lost: SessionLost) -> None:
+    if _current(turn, lost.session_id):
+        lose_session(turn)
+        turn.owe(turn.settings.reconciler, BrokerSessionChanged("", ""))
+        turn.count("session_lost")
+
+
+def _recovered(turn: Turn) -> None:
+    if turn.session is not None:
+        turn.owe(turn.settings.reconciler, BrokerSessionChanged("", ""))
+    lose_session(turn)
+    wake_for_held(turn)
+    if _unresolved(turn):
+        turn.effects.append(StartTimer(STUCK_TIMER, turn.settings.stuck_after_ns))
+
+
+# ---- timers
+
+
+def _timer(turn: Turn, name: str) -> None:
+    if name == HELD_TIMER:
+        release_held(turn)
+    elif name == STUCK_TIMER:
+        _check_stuck(turn)
+    else:
+        turn.count("unknown_timer")
+
+
+def _check_stuck(turn: Turn) -> None:
+    names = stuck(turn)
+    if names:
+        turn.count("stuck")
+        text = f"{len(names)} orders without the venue's word, first {names[0]}"
+        turn.alarm("order_stuck", Severity.WARNING, text)
+    else:
+        turn.effects.append(ClearAlarm("order_stuck"))
+    if _unresolved(turn):
+        turn.effects.append(StartTimer(STUCK_TIMER, turn.settings.stuck_after_ns))
+
+
+def _unresolved(turn: Turn) -> bool:
+    return any(order.state in UNRESOLVED for family in turn.families.values() for order in family.orders)
+
+
+# ---- pictures
+
+
+def _pictures(turn: Turn, read: VenueRead) -> PicturesTaken:
+    """Our side of what the read can speak of: open families, and any order that the read names."""
+    named = {report.client_order_id for report in (*read.open_orders, *read.completed_orders)}
+    orders = tuple(
+        _picture(family, order)
+        for family in turn.families.values()
+        for order in family.orders
+        if not family.closed or order.client_order_id in named
+    )
+    account = turn.session.account if turn.session else ""
+    positions = tuple(
+        VenuePosition(account, symbol, position.qty, average_px(position))
+        for symbol, position in turn.positions.items()
+        if position.qty
+    )
+    return PicturesTaken(read, orders, positions)
+
+
+def _picture(family: Family, order: Order) -> OrderPicture:
+    intent = family.intent
+    return OrderPicture(
+        client_order_id=order.client_order_id,
+        intent_id=intent.intent_id,
+        symbol=intent.symbol,
+        side=order.side,
+        leg=order.leg,
+        state=order.state.value,
+        qty=order.qty,
+        cum_qty=order.cum_qty,
+        venue_order_id=order.venue_order_id,
+        perm_id=order.perm_id,
+        generation=family.generation,
+        since_ns=order.since_ns,
+        resends=family.resends,
+        expires_ns=intent.expires_ns,
+        limit_px=order.limit_px,
+        stop_px=order.stop_px,
+    )

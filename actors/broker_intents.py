@@ -1,0 +1,302 @@
+"""Intents on their way out: placed, held, known not sent, resent once, given up.
+
+The one rule of this file: an intent whose bytes may have left is never placed afresh. Only `SubmitNotSent` of the
+first write (known for certain) puts it back; only the reconciler's `ResolveIntent` writes it again, once, under the
+same ids of the same generation.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from actors.broker_state import SECOND_NS, Family, Held, Order, Session, Transition
+from actors.broker_turn import Turn
+from actors.effects import Drive, Severity, StartTimer
+from actors.messages import (
+    BracketIntent,
+    IntentOutcome,
+    Leg,
+    OrderTicket,
+    OrderType,
+    Outcome,
+    Resolution,
+    ResolveIntent,
+    Side,
+    SubmitNotSent,
+    SubmitOrders,
+    SubmitWritten,
+)
+from kernels import ids
+from kernels.order_state import UNRESOLVED, OrderEvent, OrderState
+
+HELD_TIMER = "held"
+STUCK_TIMER = "stuck"
+
+
+def place(turn: Turn, intent: BracketIntent) -> None:
+    """Take an intent for the first time; one that is known in any form is left alone."""
+    intent_id = intent.intent_id
+    if intent_id in turn.families or intent_id in turn.held or intent_id in turn.done:
+        turn.count("intent_again")
+        return
+    expected = ids.family_id(turn.settings.fund, intent.signal_id, intent.attempt)
+    if intent_id != expected:
+        # Not remembered under its own id: that id is not derived from what it is for.
+        turn.refuse(intent, Outcome.REFUSED, "intent_id", {"expected": expected})
+        return
+    if min(intent.qty, intent.take_profit_px, intent.stop_px) <= 0 or intent.limit_px < 0:
+        turn.refuse(intent, Outcome.REFUSED, "figures", {"qty": str(intent.qty), "limit_px": str(intent.limit_px)})
+        return
+    _submit_or_hold(turn, Held(intent))
+
+
+def release_held(turn: Turn) -> None:
+    """Go through the held intents, oldest first: end what is due or halted, submit what may go."""
+    waiting, turn.held = turn.held, {}
+    for held in waiting.values():
+        _submit_or_hold(turn, held)
+    wake_for_held(turn)
+
+
+def wake_for_held(turn: Turn) -> None:
+    """Look again in a second while anything is held."""
+    if turn.held:
+        turn.effects.append(StartTimer(HELD_TIMER, SECOND_NS))
+
+
+def _submit_or_hold(turn: Turn, held: Held) -> None:
+    intent, now_ns = held.intent, turn.now_ns
+    if turn.halt:
+        turn.refuse(intent, Outcome.REFUSED, "halt", {"reason": turn.halt})
+    elif now_ns >= intent.expires_ns:
+        figures = {"late_ms": str((now_ns - intent.expires_ns) // 1_000_000), "blocked_by": _blocked_by(turn)}
+        turn.refuse(intent, Outcome.EXPIRED, "expired", figures)
+    elif not (blocked_by := _blocked_by(turn)) and turn.session is not None:
+        _submit(turn, held, turn.session)
+    elif len(turn.held) >= turn.settings.held_max:
+        turn.refuse(intent, Outcome.REFUSED, "held_full", {"held": str(len(turn.held)), "blocked_by": blocked_by})
+    else:
+        turn.held[intent.intent_id] = held
+        turn.count(f"held.{blocked_by}")
+        wake_for_held(turn)
+
+
+def _blocked_by(turn: Turn) -> str:
+    session, gate = turn.session, turn.gate
+    if session is None:
+        return "session"
+    if gate is None or gate.session_id != session.session_id or turn.now_ns >= gate.expires_ns:
+        return "gate"
+    open_families = sum(not family.closed for family in turn.families.values())
+    if open_families >= turn.settings.families_max:
+        return "families"
+    started_ns, count = turn.pace
+    within = turn.now_ns - started_ns < SECOND_NS
+    return "pace" if within and count >= turn.settings.intents_per_s_max else ""
+
+
+def _submit(turn: Turn, held: Held, session: Session) -> None:
+    intent, generation = held.intent, turn.generation
+    assert generation is not None, "a session opens with a generation"
+    family = Family(
+        intent=intent,
+        orders=_bracket(turn, intent, turn.next_order_id),
+        account=session.account,
+        client_id=session.client_id,
+        session_id=session.session_id,
+        generation=generation.text,
+        placed_ns=turn.now_ns,
+        not_sent=held.not_sent,
+    )
+    turn.next_order_id += len(family.orders)
+    started_ns, count = turn.pace
+    turn.pace = (started_ns, count + 1) if turn.now_ns - started_ns < SECOND_NS else (turn.now_ns, 1)
+    turn.put_family(family)
+    _drive(turn, family)
+
+
+def _drive(turn: Turn, family: Family) -> None:
+    tickets = _tickets(turn, family)
+    command = SubmitOrders(family.intent.intent_id, family.session_id, tickets, resend=family.resends > 0)
+    turn.effects.append(Drive(command))
+    turn.effects.append(StartTimer(STUCK_TIMER, turn.settings.stuck_after_ns))
+
+
+def _bracket(turn: Turn, intent: BracketIntent, first_id: int) -> tuple[Order, ...]:
+    exit_side = Side.SELL if intent.side is Side.BUY else Side.BUY
+    entry_type = OrderType.LIMIT if intent.limit_px else OrderType.MARKET
+    legs = (
+        (Leg.ENTRY, intent.side, entry_type, intent.limit_px, 0),
+        (Leg.TAKE_PROFIT, exit_side, OrderType.LIMIT, intent.take_profit_px, 0),
+        (Leg.STOP_LOSS, exit_side, OrderType.STOP, 0, intent.stop_px),
+    )
+    return tuple(
+        Order(
+            client_order_id=ids.client_order_id(turn.settings.fund, intent.signal_id, leg.value, intent.attempt),
+            leg=leg,
+            side=side,
+            order_type=order_type,
+            qty=intent.qty,
+            limit_px=limit_px,
+            stop_px=stop_px,
+            venue_order_id=first_id + k,
+            parent_order_id=0 if leg is Leg.ENTRY else first_id,
+            since_ns=turn.now_ns,
+            transitions=(Transition(OrderState.PRE_SENT, turn.now_ns),),
+        )
+        for k, (leg, side, order_type, limit_px, stop_px) in enumerate(legs)
+    )
+
+
+def _tickets(turn: Turn, family: Family) -> tuple[OrderTicket, ...]:
+    """Only the last leg transmits: the venue holds the family back until it has all of it."""
+    settings, last = turn.settings, len(family.orders) - 1
+    return tuple(
+        OrderTicket(
+            client_order_id=order.client_order_id,
+            venue_order_id=order.venue_order_id,
+            parent_order_id=order.parent_order_id,
+            symbol=family.intent.symbol,
+            side=order.side,
+            order_type=order.order_type,
+            qty=order.qty,
+            limit_px=order.limit_px,
+            stop_px=order.stop_px,
+            account=family.account,
+            transmit=k == last,
+            time_in_force=settings.entry_time_in_force if order.leg is Leg.ENTRY else settings.exit_time_in_force,
+        )
+        for k, order in enumerate(family.orders)
+    )
+
+
+# ---- what became of the write
+
+
+def written(turn: Turn, report: SubmitWritten) -> None:
+    """The bytes left: the intent's outcome is given, its orders are pending."""
+    family = turn.families.get(report.intent_id)
+    if family is None or family.session_id != report.session_id:
+        turn.count("written_of_another_session")
+        return
+    turn.put_family(_moved(turn, turn.gone_out(family), OrderEvent.WRITTEN, frozenset(report.client_order_ids)))
+
+
+def not_sent(turn: Turn, report: SubmitNotSent) -> None:
+    """Not a byte of the first write left: as if never submitted. Of a resend or of some legs only: UNKNOWN stays."""
+    family = turn.families.get(report.intent_id)
+    if family is None or family.session_id != report.session_id:
+        turn.count("not_sent_of_another_session")
+        return
+    named = frozenset(report.client_order_ids)
+    all_legs = all(order.client_order_id in named for order in family.orders)
+    untouched = all(order.state in (OrderState.PRE_SENT, OrderState.UNKNOWN) for order in family.orders)
+    if family.resends or family.outcome_given or not all_legs or not untouched:
+        turn.count("not_sent_unproven")
+        turn.put_family(_moved(turn, family, OrderEvent.LOST, named))
+        return
+    _put_back(turn, family, report.reason)
+
+
+def _put_back(turn: Turn, family: Family, reason: str) -> None:
+    intent = family.intent
+    turn.count("not_sent")
+    tries = family.not_sent + 1
+    turn.drop_family(family)
+    if tries >= turn.settings.not_sent_max:
+        turn.refuse(intent, Outcome.REFUSED, "not_sent", {"tries": str(tries), "reason": reason})
+    elif turn.halt:
+        turn.refuse(intent, Outcome.REFUSED, "halt", {"reason": turn.halt})
+    elif turn.now_ns >= intent.expires_ns:
+        turn.refuse(intent, Outcome.EXPIRED, "expired", {"reason": reason})
+    else:
+        turn.held[intent.intent_id] = Held(intent, tries)
+        wake_for_held(turn)
+
+
+def lose_session(turn: Turn) -> None:
+    """The session, or our own process, ended: what was not yet reported is UNKNOWN, and the gate is shut."""
+    turn.session = None
+    turn.gate = None
+    for family in tuple(turn.families.values()):
+        if any(order.state in (OrderState.PRE_SENT, OrderState.PENDING) for order in family.orders):
+            turn.put_family(_moved(turn, family, OrderEvent.LOST))
+
+
+# ---- what the reconciler settled
+
+
+def resolve(turn: Turn, message: ResolveIntent) -> None:
+    """Resend once or give up. A resolution of another session, or one that facts have overtaken, does nothing."""
+    session, family = turn.session, turn.families.get(message.intent_id)
+    if session is None or session.session_id != message.session_id:
+        turn.count("resolve_of_another_session")
+        return
+    unresolved = [order for order in family.orders if order.state in UNRESOLVED] if family else []
+    if family is None or not unresolved:
+        turn.count("resolve_moot")
+        return
+    if message.resolution is Resolution.RESEND_SAME_ID:
+        if family.resends:
+            turn.count("resend_again_refused")
+            return
+        obstacle = _resend_obstacle(turn, family, len(unresolved))
+        if not obstacle:
+            _resend(turn, family, session)
+            return
+        turn.count(f"resend_impossible.{obstacle}")
+    _give_up(turn, family, message.evidence)
+
+
+def _resend_obstacle(turn: Turn, family: Family, unresolved: int) -> str:
+    if turn.halt:
+        return "halt"
+    if turn.now_ns >= family.intent.expires_ns:
+        return "expired"
+    if turn.generation is None or family.generation != turn.generation.text:
+        return "generation"
+    return "partly_there" if unresolved < len(family.orders) else ""
+
+
+def _resend(turn: Turn, family: Family, session: Session) -> None:
+    turn.count("resent")
+    family = _moved(turn, family, OrderEvent.RESENT)
+    family = msgspec.structs.replace(family, resends=1, session_id=session.session_id)
+    turn.put_family(family)
+    _drive(turn, family)
+
+
+def _give_up(turn: Turn, family: Family, evidence: str) -> None:
+    intent = family.intent
+    turn.count("expired_unresolved")
+    turn.alarm("intent_expired", Severity.CRITICAL, f"{intent.intent_id} {intent.symbol} given up: {evidence}")
+    family = _moved(turn, family, OrderEvent.ABSENT, _named(family, UNRESOLVED))
+    if not family.outcome_given:
+        figures = {"evidence": evidence}
+        outcome = IntentOutcome(intent.intent_id, intent.signal_id, Outcome.EXPIRED, "unresolved", figures)
+        turn.owe(turn.settings.allocator, outcome)
+        family = msgspec.structs.replace(family, outcome_given=True)
+    turn.put_family(family)
+
+
+def stuck(turn: Turn) -> tuple[str, ...]:
+    """Client order ids that have been without the venue's word for longer than the limit."""
+    limit_ns = turn.now_ns - turn.settings.stuck_after_ns
+    return tuple(
+        order.client_order_id
+        for family in turn.families.values()
+        for order in family.orders
+        if order.state in UNRESOLVED and order.since_ns <= limit_ns
+    )
+
+
+def _named(family: Family, states: frozenset[OrderState]) -> frozenset[str]:
+    return frozenset(order.client_order_id for order in family.orders if order.state in states)
+
+
+def _moved(turn: Turn, family: Family, event: OrderEvent, named: frozenset[str] | None = None) -> Family:
+    orders = tuple(
+        turn.moved(order, event) if named is None or order.client_order_id in named else order
+        for order in family.orders
+    )
+    return msgspec.structs.replace(family, orders=orders)

@@ -1,0 +1,223 @@
+"""What the broker actor knows, as frozen types, and its settings. The rules are in `broker_turn`, `broker_facts`
+and `broker_intents`; the actor is `broker`."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+
+import msgspec
+
+from actors.messages import BracketIntent, Leg, OrderType, Side
+from kernels.order_state import DONE, OrderState
+from kernels.positions import Fill, Position
+
+SECOND_NS = 1_000_000_000
+
+
+class Surfaced(enum.StrEnum):
+    """What to do with an order that appears at the venue after it was given up."""
+
+    ADOPT = "adopt"
+    CANCEL = "cancel"
+
+
+class BrokerSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """`account` empty: whatever the session says; else any other account's session is not used at all."""
+
+    name: str = "broker.paper"
+    fund: str = "apex"
+    account: str = ""
+    allocator: str = "allocator"
+    reconciler: str = "reconciler"
+    entry_time_in_force: str = "DAY"
+    exit_time_in_force: str = "GTC"
+    surfaced: Surfaced = Surfaced.ADOPT
+    intents_per_s_max: int = 12
+    held_max: int = 64
+    not_sent_max: int = 3
+    stuck_after_ns: int = 10 * SECOND_NS
+    families_max: int = 2_000
+    done_max: int = 10_000
+    fills_max: int = 5_000
+    early_commissions_max: int = 256
+    incidents_max: int = 64
+
+
+class Transition(msgspec.Struct, frozen=True):
+    """An order entered this state then."""
+
+    state: OrderState
+    at_ns: int
+
+
+class Order(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One order of ours.
+
+    `qty` is what was asked, or less where the venue reduced a protective leg; `notional` is the sum of price ×
+    quantity of its executions in 1e-16. `inactive`: REJECTED by an Inactive that may yet be revived.
+    """
+
+    client_order_id: str
+    leg: Leg
+    side: Side
+    order_type: OrderType
+    qty: int
+    limit_px: int
+    stop_px: int
+    venue_order_id: int
+    parent_order_id: int
+    since_ns: int
+    state: OrderState = OrderState.PRE_SENT
+    perm_id: int = 0
+    cum_qty: int = 0
+    notional: int = 0
+    inactive: bool = False
+    transitions: tuple[Transition, ...] = ()
+
+    @property
+    def may_trade(self) -> bool:
+        """Whether the venue might still execute it."""
+        if self.state is OrderState.REJECTED:
+            return self.inactive
+        return self.state not in DONE
+
+
+class Family(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A bracket: entry, take-profit and stop, with all that its submission was journaled with.
+
+    `outcome_given`: the allocator has been told the intent's one outcome. `session_id` is that of the last write;
+    `not_sent` counts earlier submissions of it of which it is certain that no byte left.
+    """
+
+    intent: BracketIntent
+    orders: tuple[Order, ...]
+    account: str
+    client_id: int
+    session_id: str
+    generation: str
+    placed_ns: int
+    resends: int = 0
+    not_sent: int = 0
+    outcome_given: bool = False
+    closed: bool = False
+
+
+class Held(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An intent that waits for gate, session or pace; `not_sent` counts submissions known not to have left."""
+
+    intent: BracketIntent
+    not_sent: int = 0
+
+
+class Session(msgspec.Struct, frozen=True):
+    """The venue session that is open now."""
+
+    session_id: str
+    account: str
+    client_id: int
+
+
+class Generation(msgspec.Struct, frozen=True):
+    """A span in which the venue's order ids are known not to have rolled back.
+
+    `venue_next_id` is the highest next id that the venue has said in it, `acknowledged_id` the highest id of ours
+    that it has reported on. A session that begins below either starts the next generation.
+    """
+
+    number: int
+    account: str
+    client_id: int
+    venue_next_id: int
+    acknowledged_id: int = 0
+
+    @property
+    def text(self) -> str:
+        """As it stands in families and pictures."""
+        return f"{self.account}/{self.client_id}/{self.number}"
+
+
+class Gate(msgspec.Struct, frozen=True):
+    """The reconciler's lease; it counts for its session only and ends by itself."""
+
+    session_id: str
+    expires_ns: int
+
+
+class EarlyCommission(msgspec.Struct, frozen=True):
+    """A commission that came before its execution."""
+
+    revision: int
+    commission: int
+    currency: str
+    realized_pnl: int | None
+
+
+class IncidentNote(msgspec.Struct, frozen=True):
+    """Something that must not be; kept once for each kind, subject and evidence."""
+
+    kind: str
+    subject: str
+    evidence: str
+    at_ns: int
+
+
+class BrokerState(msgspec.Struct, frozen=True):
+    """All of it. Mappings keep insertion order, oldest first, which is the order in which they are pruned.
+
+    `next_order_id` is above every id ever drawn, in any generation. `done` holds the intents that are over and no
+    longer kept (with their expiry), so that none can be placed again. `absorbed` are the positions up to the oldest
+    kept fill, `absorbed_ts_ns` the youngest execution in them.
+    """
+
+    session: Session | None = None
+    generation: Generation | None = None
+    gate: Gate | None = None
+    gate_epoch: int = 0
+    halt: str = ""
+    next_order_id: int = 1
+    pace_start_ns: int = 0
+    pace_count: int = 0
+    held: Mapping[str, Held] = {}
+    families: Mapping[str, Family] = {}
+    done: Mapping[str, int] = {}
+    fills: Mapping[str, Fill] = {}
+    positions: Mapping[str, Position] = {}
+    absorbed: Mapping[str, Position] = {}
+    absorbed_ts_ns: int = 0
+    early_commissions: Mapping[str, EarlyCommission] = {}
+    incidents: tuple[IncidentNote, ...] = ()
+
+
+class OrderView(msgspec.Struct, frozen=True):
+    """An order's row in the projection `orders`."""
+
+    client_order_id: str
+    intent_id: str
+    signal_id: str
+    strategy: str
+    symbol: str
+    leg: str
+    side: str
+    order_type: str
+    state: str
+    qty: int
+    cum_qty: int
+    leaves_qty: int
+    avg_px: int
+    limit_px: int
+    stop_px: int
+    venue_order_id: int
+    perm_id: int
+    placed_ns: int
+    since_ns: int
+
+
+class PositionView(msgspec.Struct, frozen=True):
+    """A symbol's row in the projection `positions`; `realized_pnl` before commissions, all Fixed8."""
+
+    symbol: str
+    qty: int
+    avg_px: int
+    realized_pnl: int
+    commission: int

@@ -1,0 +1,279 @@
+"""One input's work on the broker's state: copy-on-write maps, effects in order, and what follows from any change.
+
+Whatever an input did, `finish` compares before and after and derives the rest from the difference: order and
+position events, closed brackets, projections, pruning. Nothing changed: the very same state object comes back.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from actors.broker_state import (
+    BrokerSettings,
+    BrokerState,
+    Family,
+    Gate,
+    Generation,
+    Held,
+    IncidentNote,
+    Order,
+    OrderView,
+    PositionView,
+    Session,
+    Transition,
+)
+from actors.effects import AppendLine, Count, Effect, Project, RaiseAlarm, Send, Severity
+from actors.messages import (
+    AnyMessage,
+    BracketClosed,
+    BracketIntent,
+    IncidentRecorded,
+    IntentOutcome,
+    OrderChanged,
+    Outcome,
+    PositionChanged,
+)
+from kernels import ids
+from kernels.order_state import Incident, OrderEvent, transition
+from kernels.positions import FIXED, FLAT, Position, apply_fill, average_px, divide_half_even
+
+TRANSITIONS_KEPT = 16
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Turn:
+    """Mutable only while one input is reduced; it never outlives the call."""
+
+    def __init__(self, settings: BrokerSettings, state: BrokerState, now_ns: int) -> None:
+        self.settings = settings
+        self.before = state
+        self.now_ns = now_ns
+        self.effects: list[Effect] = []
+        self.session: Session | None = state.session
+        self.generation: Generation | None = state.generation
+        self.gate: Gate | None = state.gate
+        self.gate_epoch = state.gate_epoch
+        self.halt = state.halt
+        self.next_order_id = state.next_order_id
+        self.pace = (state.pace_start_ns, state.pace_count)
+        self.held: dict[str, Held] = dict(state.held)
+        self.families = state.families
+        self.done = state.done
+        self.fills = state.fills
+        self.positions = state.positions
+        self.absorbed = state.absorbed
+        self.absorbed_ts_ns = state.absorbed_ts_ns
+        self.early_commissions = state.early_commissions
+        self.incidents = state.incidents
+        self._touched: dict[str, None] = {}
+
+    # ---- effects
+
+    def count(self, name: str, by: int = 1) -> None:
+        """Add to a counter."""
+        self.effects.append(Count(name, by))
+
+    def alarm(self, name: str, severity: Severity, text: str) -> None:
+        """Raise an alarm."""
+        self.effects.append(RaiseAlarm(name, severity, text))
+
+    def owe(self, target: str, body: AnyMessage) -> None:
+        """Owe a message."""
+        self.effects.append(Send(target, body, owed=True))
+
+    def incident(self, kind: str, subject: str, evidence: str) -> None:
+        """Record something that must not be, once; said again, it is only counted."""
+        self.count(f"incident.{kind}")
+        if any((note.kind, note.subject, note.evidence) == (kind, subject, evidence) for note in self.incidents):
+            return
+        note = IncidentNote(kind, subject, evidence, self.now_ns)
+        self.incidents = (*self.incidents, note)[-self.settings.incidents_max :]
+        self.effects.append(AppendLine("incidents", IncidentRecorded(kind, subject, evidence)))
+        self.alarm(f"incident.{kind}", Severity.CRITICAL, f"{subject}: {evidence}")
+
+    # ---- intents
+
+    def refuse(self, intent: BracketIntent, outcome: Outcome, guard: str, figures: dict[str, str]) -> None:
+        """End an intent of which nothing was ever written; it can never be placed again."""
+        self.count(f"intent_{outcome.value}.{guard}")
+        self.owe(self.settings.allocator, IntentOutcome(intent.intent_id, intent.signal_id, outcome, guard, figures))
+        self.remember_done(intent)
+
+    def remember_done(self, intent: BracketIntent) -> None:
+        """Keep the id of an intent that is over."""
+        done = {**self.done, intent.intent_id: intent.expires_ns}
+        while len(done) > self.settings.done_max:
+            del done[next(iter(done))]
+        self.done = done
+
+    # ---- families and orders
+
+    def family_of(self, client_order_id: str, perm_id: int) -> Family | None:
+        """Find the family of a venue's claim: by our reference; if none was given, by a permId we know."""
+        parsed = ids.parse(client_order_id)
+        if parsed is not None:
+            return self.families.get(parsed.family)
+        if client_order_id or not perm_id:
+            return None
+        for family in self.families.values():
+            if any(order.perm_id == perm_id for order in family.orders):
+                return family
+        return None
+
+    def put_family(self, family: Family) -> None:
+        """Add or replace."""
+        intent_id = family.intent.intent_id
+        if self.families.get(intent_id) != family:
+            self.families = {**self.families, intent_id: family}
+            self._touched[intent_id] = None
+
+    def drop_family(self, gone: Family) -> None:
+        """Forget a family of which it is certain that nothing was written."""
+        self.families = {key: family for key, family in self.families.items() if key != gone.intent.intent_id}
+        self.effects.extend(Project("orders", "all", order.client_order_id, b"") for order in gone.orders)
+
+    def moved(self, order: Order, event: OrderEvent) -> Order:
+        """Apply the table; an illegal pair is an incident and changes nothing."""
+        entered = transition(order.state, event)
+        if isinstance(entered, Incident):
+            self.incident("illegal_transition", order.client_order_id, f"{entered.event} in state {entered.state}")
+            return order
+        if entered is order.state:
+            return order
+        transitions = (*order.transitions, Transition(entered, self.now_ns))[-TRANSITIONS_KEPT:]
+        return msgspec.structs.replace(order, state=entered, since_ns=self.now_ns, transitions=transitions)
+
+    def gone_out(self, family: Family) -> Family:
+        """Tell the allocator, once, that the intent went out."""
+        if family.outcome_given:
+            return family
+        intent = family.intent
+        figures = {"venue_order_ids": ",".join(str(order.venue_order_id) for order in family.orders)}
+        outcome = IntentOutcome(intent.intent_id, intent.signal_id, Outcome.SUBMITTED, figures=figures)
+        self.owe(self.settings.allocator, outcome)
+        return msgspec.structs.replace(family, outcome_given=True)
+
+    # ---- the end of the turn
+
+    def finish(self) -> tuple[BrokerState, tuple[Effect, ...]]:
+        """Derive what follows from the changes; the given state itself if there were none."""
+        for intent_id in self._touched:
+            if intent_id in self.families:
+                self._tell_family(self.families[intent_id])
+        if self.positions is not self.before.positions:
+            self._tell_positions()
+        if len(self.families) > self.settings.families_max:
+            self._prune_families()
+        if len(self.fills) > self.settings.fills_max:
+            self._absorb_fills()
+        values = {name: getattr(self, name) for name in BrokerState.__struct_fields__ if hasattr(self, name)}
+        values["pace_start_ns"], values["pace_count"] = self.pace
+        if self.held == self.before.held:
+            values["held"] = self.before.held
+        changed = {name: value for name, value in values.items() if value is not getattr(self.before, name)}
+        changed = {name: value for name, value in changed.items() if value != getattr(self.before, name)}
+        state = msgspec.structs.replace(self.before, **changed) if changed else self.before
+        return state, tuple(self.effects)
+
+    def _tell_family(self, family: Family) -> None:
+        intent = family.intent
+        old = self.before.families.get(intent.intent_id)
+        known = {order.client_order_id: order for order in old.orders} if old is not None else {}
+        for order in family.orders:
+            previous = known.get(order.client_order_id)
+            if previous == order:
+                continue
+            self._project_order(family, order)
+            if previous is None or _shown(previous) != _shown(order):
+                self.owe(self.settings.allocator, _order_changed(intent, order))
+        closed = not any(order.may_trade for order in family.orders)
+        if closed != family.closed:
+            self.put_family(msgspec.structs.replace(family, closed=closed))
+            if closed:
+                self.owe(self.settings.allocator, BracketClosed(intent.intent_id, intent.symbol))
+            else:
+                self.count("bracket_reopened")
+
+    def _project_order(self, family: Family, order: Order) -> None:
+        intent = family.intent
+        view = OrderView(
+            client_order_id=order.client_order_id,
+            intent_id=intent.intent_id,
+            signal_id=intent.signal_id,
+            strategy=intent.strategy,
+            symbol=intent.symbol,
+            leg=order.leg.value,
+            side=order.side.value,
+            order_type=order.order_type.value,
+            state=order.state.value,
+            qty=order.qty,
+            cum_qty=order.cum_qty,
+            leaves_qty=max(order.qty - order.cum_qty, 0) if order.may_trade else 0,
+            avg_px=average_of(order),
+            limit_px=order.limit_px,
+            stop_px=order.stop_px,
+            venue_order_id=order.venue_order_id,
+            perm_id=order.perm_id,
+            placed_ns=family.placed_ns,
+            since_ns=order.since_ns,
+        )
+        self.effects.append(Project("orders", "all", order.client_order_id, _encode(view)))
+
+    def _tell_positions(self) -> None:
+        for symbol, position in self.positions.items():
+            old = self.before.positions.get(symbol, FLAT)
+            if position == old:
+                continue
+            average = average_px(position)
+            realized = divide_half_even(position.realized, FIXED)
+            view = PositionView(symbol, position.qty, average, realized, position.commission)
+            self.effects.append(Project("positions", "all", symbol, _encode(view)))
+            if (position.qty, position.cost) != (old.qty, old.cost):
+                self.owe(self.settings.allocator, PositionChanged(symbol, position.qty, average))
+
+    def _prune_families(self) -> None:
+        """Drop the oldest closed families; open ones are never dropped (placing is refused before that)."""
+        excess = len(self.families) - self.settings.families_max
+        closed = [family for family in self.families.values() if family.closed][:excess]
+        gone = {family.intent.intent_id for family in closed}
+        for family in closed:
+            self.remember_done(family.intent)
+            self.effects.extend(Project("orders", "all", order.client_order_id, b"") for order in family.orders)
+        self.families = {key: family for key, family in self.families.items() if key not in gone}
+        self.count("families_pruned", len(gone))
+
+    def _absorb_fills(self) -> None:
+        """Fold the oldest fills into `absorbed`; from then on an unknown execution of that age is not believed."""
+        excess = len(self.fills) - self.settings.fills_max
+        oldest = list(self.fills.values())[:excess]
+        absorbed: dict[str, Position] = dict(self.absorbed)
+        for fill in oldest:
+            absorbed[fill.symbol] = apply_fill(absorbed.get(fill.symbol, FLAT), fill)
+            self.absorbed_ts_ns = max(self.absorbed_ts_ns, fill.ts_event_ns)
+        gone = {fill.exec_base for fill in oldest}
+        self.absorbed = absorbed
+        self.fills = {base: fill for base, fill in self.fills.items() if base not in gone}
+
+
+def average_of(order: Order) -> int:
+    """Average fill price, Fixed8, half to even; 0 if nothing filled."""
+    return divide_half_even(order.notional, order.cum_qty) if order.cum_qty else 0
+
+
+def _shown(order: Order) -> tuple[object, ...]:
+    return order.state, order.qty, order.cum_qty, order.notional
+
+
+def _order_changed(intent: BracketIntent, order: Order) -> OrderChanged:
+    return OrderChanged(
+        client_order_id=order.client_order_id,
+        intent_id=intent.intent_id,
+        symbol=intent.symbol,
+        leg=order.leg,
+        side=order.side,
+        state=order.state.value,
+        qty=order.qty,
+        cum_qty=order.cum_qty,
+        avg_px=average_of(order),
+    )

@@ -1,0 +1,61 @@
+"""Ids of orders as pure functions of what they are for: the same signal can never get two.
+
+Form: `ax` fund-tag `-` digest `-` attempt leg, e.g. `axk3v7qz-abcdefghijklmnopqrstuvwx-1e`; at most 38 characters of
+`[a-z0-9-]`. The digest is 120 bits of BLAKE2b over fund and signal id (length-prefixed, so that no two pairs share
+their bytes): among 2^40 signals a collision has a chance below 2^-40. The tag (30 bits of the fund) only tells our
+orders from others' at a shared account.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+
+import msgspec
+
+ATTEMPT_MAX = 999
+LEGS = {"entry": "e", "take_profit": "t", "stop_loss": "s"}
+_LEG_OF = {letter: leg for leg, letter in LEGS.items()}
+_FORM = re.compile(r"(ax[a-z2-7]{6})-[a-z2-7]{24}-([1-9][0-9]{0,2})([ets])")
+
+
+class ParsedId(msgspec.Struct, frozen=True):
+    """What can be read back from a client order id."""
+
+    fund_tag: str
+    family: str
+    leg: str
+    attempt: int
+
+
+def fund_tag(fund: str) -> str:
+    """Return the 8 characters with which all ids of this fund begin."""
+    return "ax" + _base32(hashlib.blake2b(fund.encode(), digest_size=5).digest())[:6]
+
+
+def family_id(fund: str, signal_id: str, attempt: int = 1) -> str:
+    """Return the id shared by a bracket's orders; it is the intent's id too. Raises ValueError (attempt)."""
+    if not 1 <= attempt <= ATTEMPT_MAX:
+        raise ValueError(f"attempt {attempt} is not in 1..{ATTEMPT_MAX}")
+    fund_bytes = fund.encode()
+    content = len(fund_bytes).to_bytes(4, "big") + fund_bytes + signal_id.encode()
+    digest = _base32(hashlib.blake2b(content, digest_size=15).digest())
+    return f"{fund_tag(fund)}-{digest}-{attempt}"
+
+
+def client_order_id(fund: str, signal_id: str, leg: str, attempt: int = 1) -> str:
+    """Return the order's id. Raises ValueError (attempt), KeyError (no such leg)."""
+    return family_id(fund, signal_id, attempt) + LEGS[leg]
+
+
+def parse(client_order_id: str) -> ParsedId | None:
+    """Read an id back; None if it has not our form (somebody else's order, or none given)."""
+    match = _FORM.fullmatch(client_order_id)
+    if match is None:
+        return None
+    return ParsedId(match[1], client_order_id[:-1], _LEG_OF[match[3]], int(match[2]))
+
+
+def _base32(raw: bytes) -> str:
+    return base64.b32encode(raw).decode("ascii").rstrip("=").lower()
