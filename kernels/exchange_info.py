@@ -63,7 +63,8 @@ def parse_exchange_info(reply: bytes) -> tuple[Symbol, ...]:
     """Return the symbols of an exchangeInfo reply (JSON bytes, not packed), in its order.
 
     PRICE_FILTER gives the tick, LOT_SIZE the lot and the limits of quantity, MIN_NOTIONAL or (later) NOTIONAL the
-    minimum notional. A missing filter, or a step of zero, which is how the venue writes a disabled one, leaves the default.
+    minimum notional. A missing filter, or a step of zero, which is how the venue writes a disabled one, leaves the
+    default.
     Two markets between the same two assets may stand, and so may a market of an asset against itself (it is in
     no cycle); names are compared as they are, case and script included.
 

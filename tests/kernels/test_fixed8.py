@@ -8,7 +8,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernels.fixed8 import (
@@ -93,6 +93,7 @@ def test_a_quantity_is_truncated_below_a_hundred_millionth() -> None:
     assert parse_quantity("0.000000019") == (1, False)
 
 
+@settings(deadline=None)
 @given(decimal_text)
 def test_every_decimal_text_agrees_with_decimal(text: str) -> None:
     exact = Fraction(Decimal(text)) * SCALE
@@ -107,6 +108,7 @@ def test_every_decimal_text_agrees_with_decimal(text: str) -> None:
         assert parse_price(text) == count
 
 
+@settings(deadline=None)
 @given(nearly_decimal)
 def test_the_grammar_is_exactly_digits_and_an_optional_part(text: str) -> None:
     good = GRAMMAR.fullmatch(text) is not None and len(text) <= TEXT_LENGTH_MAX
