@@ -1,0 +1,208 @@
+"""What the gateway knows: tickets (what a client asked), orders (what was accepted), executions, and what it tells.
+
+All are frozen; a change makes a new value. Quantities and prices are exact decimals. The same types are written to
+the journal, so a new field needs a default.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from enum import StrEnum
+
+import msgspec
+
+ZERO = Decimal(0)
+
+
+class State(StrEnum):
+    WORKING = "Working"
+    FILLED = "Filled"
+    CANCELLED = "Cancelled"
+
+
+class Ticket(msgspec.Struct, frozen=True, kw_only=True):
+    """One placeOrder as asked. `echo` holds the fields that the engine ignores and that openOrder repeats."""
+
+    client_id: int
+    order_id: int
+    con_id: int
+    symbol: str
+    exchange: str
+    action: str
+    qty: Decimal
+    order_type: str
+    limit_px: Decimal | None = None
+    stop_px: Decimal | None = None
+    tif: str = "DAY"
+    oca_group: str = ""
+    oca_type: int = 0
+    parent_id: int = 0
+    order_ref: str = ""
+    account: str = ""
+    transmit: bool = True
+    what_if: bool = False
+    has_conditions: bool = False
+    echo: dict[str, str] = {}
+
+    @property
+    def key(self) -> tuple[int, int]:
+        return self.client_id, self.order_id
+
+    @property
+    def is_buy(self) -> bool:
+        return self.action == "BUY"
+
+    @property
+    def is_stop(self) -> bool:
+        return self.order_type in ("STP", "STP LMT")
+
+
+class Order(msgspec.Struct, frozen=True, kw_only=True, tag="order"):
+    """An accepted order: it has a permId, lives in the journal and outlives its client's session."""
+
+    perm_id: int
+    ticket: Ticket
+    qty: Decimal
+    """The quantity that is asked now: an OCA group may have reduced what the ticket says."""
+    parent_perm_id: int = 0
+    oca_group: str = ""
+    oca_type: int = 0
+    state: State = State.WORKING
+    held: bool = False
+    """Waits for its parent to fill."""
+    triggered: bool = False
+    """A stop that was elected: it is now a market or limit order."""
+    inert: bool = False
+    """Fault: a stop that is never elected."""
+    resting: bool = False
+    """Was on the book, not marketable, at an earlier price: it fills at its limit, not at the touch."""
+    filled: Decimal = ZERO
+    notional: Decimal = ZERO
+    last_px: Decimal = ZERO
+    accepted_ns: int
+    eligible_ns: int = 0
+    """Not matched before this time (a delay that a fault or setting asked for)."""
+    done_ns: int = 0
+    done_reason: str = ""
+
+    @property
+    def remaining(self) -> Decimal:
+        return max(ZERO, self.qty - self.filled)
+
+    @property
+    def avg_px(self) -> Decimal:
+        return (self.notional / self.filled).quantize(Decimal("1e-8")) if self.filled else ZERO
+
+    @property
+    def is_working(self) -> bool:
+        return self.state is State.WORKING
+
+    @property
+    def waits_for_trigger(self) -> bool:
+        return self.ticket.is_stop and not self.triggered
+
+    @property
+    def status(self) -> str:
+        """IB's word for it: PreSubmitted, Submitted, Filled or Cancelled."""
+        if not self.is_working:
+            return self.state.value
+        return "PreSubmitted" if self.held or self.waits_for_trigger else "Submitted"
+
+    @property
+    def why_held(self) -> str:
+        if not self.is_working:
+            return ""
+        reasons = ("child", self.held), ("trigger", self.waits_for_trigger)
+        return ",".join(word for word, holds in reasons if holds)
+
+
+class Execution(msgspec.Struct, frozen=True, kw_only=True, tag="execution"):
+    """One fill. `realized_pnl` is None for a fill that only opened or added; commissions are inside the costs."""
+
+    exec_id: str
+    perm_id: int
+    client_id: int
+    order_id: int
+    con_id: int
+    symbol: str
+    account: str
+    exchange: str
+    is_buy: bool
+    qty: Decimal
+    px: Decimal
+    cum_qty: Decimal
+    avg_px: Decimal
+    commission: Decimal
+    realized_pnl: Decimal | None
+    order_ref: str
+    time_ns: int
+
+
+class IdsReset(msgspec.Struct, frozen=True, kw_only=True, tag="ids_reset"):
+    """The next valid id of a client went back to `next_id`, and done orders from there on were forgotten by id."""
+
+    client_id: int
+    next_id: int
+
+
+class PriceSet(msgspec.Struct, frozen=True, kw_only=True, tag="price"):
+    symbol: str
+    bid: Decimal
+    ask: Decimal
+    last: Decimal
+
+
+Record = Order | Execution | IdsReset | PriceSet
+"""One line of the journal."""
+
+
+class OrderTold(msgspec.Struct, frozen=True):
+    """Send openOrder and then orderStatus; `status` differs from the order's own at a first acknowledgement."""
+
+    order: Order
+    status: str
+    why_held: str
+
+
+class StatusTold(msgspec.Struct, frozen=True):
+    order: Order
+    status: str
+
+
+class ExecutionTold(msgspec.Struct, frozen=True):
+    execution: Execution
+
+
+class CommissionTold(msgspec.Struct, frozen=True):
+    execution: Execution
+
+
+class ErrorTold(msgspec.Struct, frozen=True):
+    client_id: int
+    order_id: int
+    code: int
+    text: str
+
+
+class WhatIfTold(msgspec.Struct, frozen=True):
+    """The answer to an order that only asked what it would cost."""
+
+    ticket: Ticket
+    margin: Decimal
+    commission: Decimal
+
+
+Notice = OrderTold | StatusTold | ExecutionTold | CommissionTold | ErrorTold | WhatIfTold
+
+
+def owner_of(notice: Notice) -> int:
+    """Return the client id that a notice is for: only the client that placed an order is told of it."""
+    match notice:
+        case OrderTold(order=order) | StatusTold(order=order):
+            return order.ticket.client_id
+        case ExecutionTold(execution=execution) | CommissionTold(execution=execution):
+            return execution.client_id
+        case ErrorTold(client_id=client_id):
+            return client_id
+        case WhatIfTold(ticket=ticket):
+            return ticket.client_id

@@ -1,0 +1,391 @@
+"""The process around the core: two listening sockets, the walk's timer, signals, and the one loop they share.
+
+Everything runs in one thread of one asyncio loop. A burst of bytes from one client is answered in one go: its
+frames change the core, one commit makes that durable, and only then are the outboxes written to the sockets.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+
+import orjson
+
+from venues.gateway.control import LINE_BYTES_MAX, control
+from venues.gateway.core import GatewayCore
+from venues.gateway.handlers import handle
+from venues.gateway.journal import Journal, StateError, replace_file
+from venues.gateway.replies import error, time_text
+from venues.gateway.session import Client, Frame, Negotiated, RateLimit, Session, Started
+from venues.gateway.settings import GatewaySettings
+from venues.gateway.wire import WireError, join_fields
+
+log = logging.getLogger("gateway")
+LOOPBACK = "127.0.0.1"
+UNSENT_BYTES_MAX = 32 << 20
+"""A client that reads nothing while so much waits for it is dropped and counted."""
+_PRICES_EVERY_S = 5.0
+
+
+class PortBusy(Exception):
+    """A port is taken; the message names it and what to do."""
+
+
+def listen_on(port: int, option: str) -> socket.socket:
+    """Return a listening socket of the loopback. Raises PortBusy."""
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((LOOPBACK, port))
+    except OSError as busy:
+        listener.close()
+        raise PortBusy(
+            f"port {port} on {LOOPBACK} cannot be used: {busy.strerror}. "
+            f"Remedy: stop what listens there, or choose another with {option} PORT (0 takes a free one)."
+        ) from busy
+    listener.listen(64)
+    listener.setblocking(False)
+    return listener
+
+
+class GatewayServer:
+    """Implements core.Shell. Effects that a call asks for wait in `_after` until that call's commit is done."""
+
+    def __init__(self, settings: GatewaySettings, journal: Journal) -> None:
+        self.settings = settings
+        self.core = GatewayCore(settings, journal, time.time_ns)
+        self.core.shell = self
+        self.connections: dict[int, ClientConnection] = {}
+        self.sessions: set[ClientConnection] = set()
+        self.port = 0
+        self.control_port = 0
+        self._journal = journal
+        self._closing: list[tuple[Client, bool]] = []
+        self._dying = False
+        self._refuse_s: float | None = None
+        self._reopening: asyncio.TimerHandle | None = None
+        self._due: asyncio.TimerHandle | None = None
+        self._server: asyncio.Server | None = None
+        self._stopped = asyncio.Event()
+
+    # ---- core.Shell
+
+    def close(self, client: Client, *, silently: bool) -> None:
+        self._closing.append((client, silently))
+
+    def freeze(self, client: Client) -> None:
+        self.connections[client.client_id].freeze()
+
+    def refuse(self, seconds: float) -> None:
+        self._refuse_s = seconds
+
+    def die(self, *, committed: bool) -> None:
+        if not committed:
+            os.kill(os.getpid(), signal.SIGKILL)
+        self._dying = True
+
+    # ---- the loop
+
+    def flush(self) -> None:
+        """Commit, then write every outbox, then do what the calls asked of the process."""
+        self.core.commit()
+        if self._dying:
+            os.kill(os.getpid(), signal.SIGKILL)
+        closing, self._closing = self._closing, []
+        for client, silently in closing:
+            connection = self.connections.get(client.client_id)
+            if connection is not None and connection.client is client:
+                connection.close(silently=silently)
+        for connection in list(self.connections.values()):
+            connection.write_outbox()
+        if self._refuse_s is not None:
+            seconds, self._refuse_s = self._refuse_s, None
+            self._refuse(seconds)
+        self._schedule_due()
+
+    def _schedule_due(self) -> None:
+        due_ns = self.core.engine.next_due_ns()
+        if self._due is not None:
+            self._due.cancel()
+            self._due = None
+        if due_ns is not None:
+            delay_s = max(0.0, (due_ns - self.core.clock_ns()) / 1e9)
+            self._due = asyncio.get_running_loop().call_later(delay_s, self._advance)
+
+    def _advance(self) -> None:
+        self._due = None
+        self.core.advance()
+        self.flush()
+
+    def _walk(self) -> None:
+        self.core.walk()
+        self.flush()
+        asyncio.get_running_loop().call_later(self.settings.tick_ms / 1000, self._walk)
+
+    def _record_prices(self) -> None:
+        if self.core.walking:
+            self.core.record_prices()
+            self.flush()
+        asyncio.get_running_loop().call_later(_PRICES_EVERY_S, self._record_prices)
+
+    async def run(self, listener: socket.socket, control_listener: socket.socket) -> None:
+        """Serve until SIGTERM or SIGINT, or until the journal fails."""
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(self._fail)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stopped.set)
+        self.port = int(listener.getsockname()[1])
+        self.control_port = int(control_listener.getsockname()[1])
+        self._server = await loop.create_server(lambda: ClientConnection(self), sock=listener)
+        control_server = await loop.create_server(lambda: ControlConnection(self), sock=control_listener)
+        self.flush()
+        self._announce()
+        loop.call_later(self.settings.tick_ms / 1000, self._walk)
+        loop.call_later(_PRICES_EVERY_S, self._record_prices)
+        await self._stopped.wait()
+        self._server.close()
+        control_server.close()
+        for connection in list(self.sessions):
+            connection.close(silently=False)
+        self.core.record_prices()
+        self.core.commit()
+        await asyncio.sleep(0)
+
+    def _fail(self, loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
+        """A bug or a failing disk: what is not durable must not be told, so the process ends here."""
+        cause = context.get("exception")
+        log.critical(
+            "gateway ends: %s", context.get("message"), exc_info=cause if isinstance(cause, Exception) else None
+        )
+        os._exit(70)
+
+    def _announce(self) -> None:
+        report = {
+            "port": self.port,
+            "control_port": self.control_port,
+            "pid": os.getpid(),
+            "account": self.settings.account,
+            "host": LOOPBACK,
+        }
+        data = orjson.dumps(report) + b"\n"
+        replace_file(self.settings.state_dir / "gateway.json", data)
+        if self.settings.ready_file is not None:
+            replace_file(self.settings.ready_file, data)
+        if self.settings.ready_fd is not None:
+            os.write(self.settings.ready_fd, data)
+            os.close(self.settings.ready_fd)
+        words = f"gateway ready host={LOOPBACK} port={self.port} control={self.control_port} pid={os.getpid()}"
+        print(f"{words} account={self.settings.account} state={self.settings.state_dir}", flush=True)
+
+    # ---- refusing connections
+
+    def _refuse(self, seconds: float) -> None:
+        """Close the listening socket and every session; open it again on the same port after `seconds`."""
+        loop = asyncio.get_running_loop()
+        if self._reopening is not None:
+            self._reopening.cancel()
+            self._reopening = None
+        if seconds <= 0:
+            if self._server is None:
+                self._reopen()
+            return
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        for connection in list(self.sessions):
+            connection.close(silently=True)
+        self._reopening = loop.call_later(seconds, self._reopen)
+
+    def _reopen(self) -> None:
+        self._reopening = None
+        try:
+            listener = listen_on(self.port, "--port")
+        except PortBusy as busy:
+            log.warning("%s; tried again in 1 s", busy)
+            self._reopening = asyncio.get_running_loop().call_later(1.0, self._reopen)
+            return
+        self._opening = asyncio.ensure_future(self._open(listener))
+
+    async def _open(self, listener: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(lambda: ClientConnection(self), sock=listener)
+
+
+class ClientConnection(asyncio.Protocol):
+    """One client's socket. Bytes are answered as they come; a malformed stream closes this socket only."""
+
+    def __init__(self, server: GatewayServer) -> None:
+        self._server = server
+        self._core = server.core
+        self._session = Session()
+        self._rate = RateLimit(server.settings.messages_per_s_max)
+        self._transport: asyncio.Transport | None = None
+        self._frozen = False
+        self.client: Client | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        raw = transport.get_extra_info("socket")
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if len(self._server.sessions) >= self._server.settings.sessions_max:
+            self._core.counters["sessions_refused"] += 1
+            transport.abort()
+            return
+        self._server.sessions.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._server.sessions.discard(self)
+        self._forget()
+
+    def data_received(self, data: bytes) -> None:
+        if self._transport is None or self._transport.is_closing():
+            return
+        try:
+            for event in self._session.receive(data):
+                match event:
+                    case Negotiated(version=version):
+                        greeting = [str(version), time_text(self._core.clock_ns())]
+                        self._transport.write(join_fields(greeting))
+                    case Started(client_id=client_id):
+                        self._start(client_id)
+                    case Frame(texts=texts):
+                        self._frame(texts)
+                if self._transport.is_closing():
+                    break
+        except WireError as problem:
+            self._core.counters["streams_broken"] += 1
+            log.warning("closing a connection: %s", problem)
+            self._transport.close()
+        self._server.flush()
+
+    def _start(self, client_id: int) -> None:
+        client = self._core.start(client_id, self._session.version)
+        if client is None:
+            self._core.counters["error_326"] += 1
+            text = "Unable to connect as the client id is already in use. Retry with a unique client id."
+            self._last_words(326, text)
+            return
+        self.client = client
+        self._server.connections[client_id] = self
+
+    def _frame(self, texts: list[str]) -> None:
+        if self.client is None:
+            return
+        if not self._rate.allow(time.monotonic_ns()):
+            self._core.counters["error_100"] += 1
+            limit = self._server.settings.messages_per_s_max
+            self._last_words(100, f"Max rate of messages per second has been exceeded: max={limit}")
+            return
+        handle(self._core, self.client, texts)
+
+    def _last_words(self, code: int, text: str) -> None:
+        """Send an error and close; what the outbox holds by then goes out before it."""
+        assert self._transport is not None
+        self._server.core.commit()
+        self.write_outbox()
+        self._transport.write(join_fields(error(self._session.version, -1, code, text)))
+        self._transport.close()
+
+    def write_outbox(self) -> None:
+        if self.client is None or not self.client.outbox:
+            return
+        frames = b"".join(self.client.outbox)
+        self.client.outbox.clear()
+        if self._frozen or self._transport is None or self._transport.is_closing():
+            return
+        self._transport.write(frames)
+        if self._transport.get_write_buffer_size() > UNSENT_BYTES_MAX:
+            self._core.counters["slow_clients_dropped"] += 1
+            self._transport.abort()
+
+    def freeze(self) -> None:
+        """Become half-open: the peer's writes are neither read nor refused."""
+        self._frozen = True
+        if self._transport is not None:
+            self._transport.pause_reading()
+
+    def close(self, *, silently: bool) -> None:
+        if self._transport is None:
+            return
+        if silently and self.client is not None:
+            self.client.outbox.clear()
+        self.write_outbox()
+        self._forget()
+        if silently:
+            self._transport.abort()
+        else:
+            self._transport.close()
+
+    def _forget(self) -> None:
+        """Free the client id at once: a client that comes back in the same moment must not meet error 326."""
+        if self.client is not None:
+            if self._server.connections.get(self.client.client_id) is self:
+                del self._server.connections[self.client.client_id]
+                self._core.stop(self.client)
+            self.client = None
+
+
+class ControlConnection(asyncio.Protocol):
+    """One connection of the control port: JSON lines, answered in order."""
+
+    def __init__(self, server: GatewayServer) -> None:
+        self._server = server
+        self._pending = bytearray()
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        assert self._transport is not None
+        self._pending += data
+        *lines, rest = bytes(self._pending).split(b"\n")
+        self._pending = bytearray(rest)
+        answers = [control(self._server.core, line) for line in lines if line.strip()]
+        self._server.flush()
+        self._transport.write(b"".join(answers))
+        if len(self._pending) > LINE_BYTES_MAX:
+            self._transport.write(b'{"ok":false,"error":"a line is too long"}\n')
+            self._transport.close()
+
+
+def serve(settings: GatewaySettings) -> int:
+    """Run a gateway until SIGTERM or SIGINT; return its exit code: 0 in the end, 2 where it cannot start.
+
+    Reasons not to start (a busy port, a state folder in use or unreadable) are told on stderr with a remedy.
+    """
+    listeners: list[socket.socket] = []
+    journal: Journal | None = None
+    try:
+        journal = Journal(settings.state_dir)
+        listeners.append(listen_on(settings.port, "--port"))
+        listeners.append(listen_on(settings.control_port, "--control"))
+        asyncio.run(_serve(settings, journal, listeners))
+    except (PortBusy, StateError) as problem:
+        print(f"gateway: {problem}", file=sys.stderr)
+        return 2
+    finally:
+        for listener in listeners:
+            listener.close()
+        if journal is not None:
+            journal.close()
+    return 0
+
+
+async def _serve(settings: GatewaySettings, journal: Journal, listeners: list[socket.socket]) -> None:
+    server = GatewayServer(settings, journal)
+    await server.run(listeners[0], listeners[1])
+
+
+def read_ready(path: Path) -> dict[str, object]:
+    """Return what a running gateway wrote into its `gateway.json`. Raises FileNotFoundError."""
+    report: dict[str, object] = orjson.loads(path.read_bytes())
+    return report
