@@ -13,8 +13,10 @@ from actors.messages import Envelope, SessionOpened, SignalReceived, SubmitOrder
 from actors.ports import Ports
 from actors.role import Role
 from actors.shell import Shell
+from kernels.book_image import Row
 from tests.sim.bus import STREAM
 from tests.sim.hosts import Host
+from tests.sim.market import Consumer, Market
 from tests.sim.world import Simulation
 
 ORDER_ID_STRIDE = 500
@@ -119,10 +121,28 @@ def _double_resend(simulation: Simulation) -> None:
     host.role = ResendsUnknown(host.role)
 
 
+class TrustsRows(Consumer):
+    """Takes a row for good because it was good when it was read."""
+
+    def still_live(self, leg: int, row: Row) -> bool:
+        """Not looked at again."""
+        return True
+
+
+def _stale_row(simulation: Simulation) -> None:
+    market = simulation.laws[0]
+    assert isinstance(market, Market)
+    market.consumer.__class__ = TrustsRows
+
+
 PLANTS: dict[str, Callable[[Simulation], None]] = {
     "send_before_journal": _every_shell(SendsFirst),
     "ack_before_outcome": _every_shell(AcknowledgesFirst),
     "missing_fence": _no_fence,
     "discarded_outbox": _every_shell(ForgetsOutbox),
     "double_resend": _double_resend,
+    "stale_row_used": _stale_row,
 }
+
+PLANT_WORLDS = {"stale_row_used": "market"}
+"""Where a plant grows; all others in the engine's world."""
