@@ -1,10 +1,10 @@
 """A paper gateway in a process of its own, for the tests of anyone who talks to one.
 
-    with GatewayProcess(tmp_path) as gateway:
-        gateway.control({"cmd": "set_price", "symbol": "SPY", "bid": "500.00", "ask": "500.02"})
-        ib.connect("127.0.0.1", gateway.port, clientId=7)
-        gateway.kill9()
-        gateway.restart()          # same ports, same state
+with GatewayProcess(tmp_path) as gateway:
+    gateway.control({"cmd": "set_price", "symbol": "SPY", "bid": "500.00", "ask": "500.02"})
+    ib.connect("127.0.0.1", gateway.port, clientId=7)
+    gateway.kill9()
+    gateway.restart()          # same ports, same state
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from venues.gateway.faults import Fault
 from venues.gateway.matching import Quote
 from venues.gateway.model import Execution, Order
 from venues.gateway.replies import time_text
+from venues.gateway.wire import text_of
 
 LINE_BYTES_MAX = 64 << 10
 LISTED_MAX = 10_000
@@ -85,7 +86,20 @@ Command = (
 )
 Reply = dict[str, object]
 _COMMANDS = msgspec.json.Decoder(Command)
-_REPLIES = msgspec.json.Encoder(decimal_format="string")
+_REPLIES = msgspec.json.Encoder()
+
+
+def _plain(value: object) -> object:
+    """Decimals as text without trailing zeros: the same number always has the same text."""
+    match value:
+        case Decimal():
+            return text_of(value)
+        case dict():
+            return {key: _plain(part) for key, part in value.items()}
+        case list():
+            return [_plain(part) for part in value]
+        case _:
+            return value
 
 
 def control(core: GatewayCore, line: bytes) -> bytes:
@@ -94,7 +108,7 @@ def control(core: GatewayCore, line: bytes) -> bytes:
         reply: Reply = {"ok": True, **_run(core, _COMMANDS.decode(line))}
     except (msgspec.DecodeError, msgspec.ValidationError, ValueError) as error:
         reply = {"ok": False, "error": str(error)}
-    return _REPLIES.encode(reply) + b"\n"
+    return _REPLIES.encode(_plain(reply)) + b"\n"
 
 
 def _run(core: GatewayCore, command: Command) -> Reply:
@@ -342,10 +356,13 @@ def _inert(core: GatewayCore, fault: Fault) -> Reply:
 
 
 def _switch(core: GatewayCore, kind: _SWITCH, fault: Fault) -> None:
+    """Turn a standing fault on or off. Ending a hold fills at once what was held; the others tell at the next price."""
     conduct = core.engine.conduct
     match kind:
         case "hold_fills":
             conduct.hold_fills = fault.on
+            core.engine.match_everything(core.clock_ns())
+            core.settle()
         case "partial_fills":
             if fault.on and (fault.size is None or fault.size <= 0):
                 raise ValueError("partial_fills needs a positive size, or on = false")
@@ -356,5 +373,3 @@ def _switch(core: GatewayCore, kind: _SWITCH, fault: Fault) -> None:
             conduct.fill_delay_ns = fault.ms * 1_000_000 if fault.on else 0
         case _:
             assert_never(kind)
-    core.engine.match_everything(core.clock_ns())
-    core.settle()
