@@ -184,8 +184,8 @@ def format_image(
 class BookImage:
     """A view of an image in a buffer, and all that a reader may do. Holds no state but the buffer.
 
-    The vectors `rows`, `feeds` and `row_feed` are read-only, for compiled readers (`kernels.evaluate`); `ring(feed)` too.
-    One reader a view and thread: the scratch space of `read` is shared.
+    The vectors `rows`, `feeds` and `row_feed` are read-only, for compiled readers (`kernels.evaluate`); `ring(feed)`
+    too. One reader a view and thread: the scratch space of `read` is shared.
     """
 
     __slots__ = ("_feed_scratch", "_row_scratch", "_words", "feeds", "layout", "row_feed", "rows", "symbols_digest")
@@ -241,7 +241,7 @@ class BookImage:
         return FeedHeader(epoch, live_ns, lag_ns, state == seqlock.UP, frames, parsed, rejected, capped, held)
 
     def hold_down(self, feed: int) -> int:
-        """Let no row of the feed's present epoch, or an older one, count again; return that epoch. The book actor's."""
+        """Let no row of the feed's present epoch, or an older one, count again; return that epoch. Book actor's."""
         epoch = self.read_header(feed).epoch
         line = self.layout.feeds_at + feed * seqlock.FEED_WORDS
         seqlock.set_word(self._words, line + seqlock.HELD_DOWN_EPOCH, epoch)

@@ -1,0 +1,102 @@
+"""The commands that need no engine: count the cycles of a listing, replay recordings. They do not print."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
+from pathlib import Path
+
+import msgspec
+from loguru import logger
+
+from actors.adapters.recorded import RecordedFileError, is_json_array, read_lines, read_whole
+from kernels.book_image import NO_AGE_LIMIT
+from kernels.cycles import CycleIndex, build_index
+from kernels.evaluate import Decision
+from kernels.exchange_info import ExchangeInfoError, parse_exchange_info
+from kernels.fixed8 import parse_price, parse_rate_bps
+from kernels.replay import RecordedLine, Replay, ReplayReport, parse_line
+
+
+class CyclesReport(msgspec.Struct, frozen=True):
+    """What a listing holds; a fixed form. `triangles` over all, `directed_cycles` from the start asset where given."""
+
+    symbols: int
+    trading: int
+    triangles: int
+    directed_cycles: int
+
+
+def cycles_command(path: Path, start: str | None = None) -> CyclesReport:
+    """Count symbols and cycles of an exchangeInfo file, gzip or not.
+
+    Raises RecordedFileError, ExchangeInfoError (both name the file) and kernels.cycles.UnknownStart.
+    """
+    index = load_index(path, start)
+    trading = sum(symbol.trading for symbol in index.symbols)
+    return CyclesReport(len(index.symbols), trading, index.triangles, len(index))
+
+
+def replay_command(
+    paths: Sequence[Path],
+    exchange_info: Path,
+    start: str | None = None,
+    fee_bps: str | float = "0",
+    *,
+    start_max: str | None = None,
+    age_ms_max: int | None = None,
+    on_opportunity: Callable[[Decision], None] | None = None,
+    warn: Callable[[str], None] = logger.warning,
+) -> ReplayReport:
+    """Replay snapshots and streams over one book and return the report.
+
+    Snapshots come first, in the order given, as of the first recorded time; then the lines of all streams, merged by
+    receive time (within a file in their order). `fee_bps` a leg, and `start_max`, the most of the start asset put in,
+    are decimal text. With `age_ms_max` a leg older than that is not used; without it any age is. `on_opportunity` gets
+    each opportunity as it is met. A file that breaks off is replayed as far as it goes, and `warn` is told its name.
+
+    Raises RecordedFileError for a file that cannot be opened, ExchangeInfoError, UnknownStart, Fixed8Error.
+    """
+    index = load_index(exchange_info, start)
+    replay = Replay(
+        index,
+        fee_e8=parse_rate_bps(fee_bps),
+        start_max=None if start_max is None else parse_price(start_max),
+        age_ns_max=NO_AGE_LIMIT if age_ms_max is None else age_ms_max * 1_000_000,
+    )
+    snapshots = [path for path in paths if is_json_array(path)]
+    streams = [path for path in paths if path not in snapshots]
+    merged = heapq.merge(*(_recorded(path, warn) for path in streams), key=lambda line: line.received_ns)
+    first = next(merged, None)
+    opportunities: Iterator[Decision] = chain.from_iterable(
+        chain(
+            (replay.apply_snapshot(read_whole(path), first.received_ns if first else 0) for path in snapshots),
+            (replay.apply_line(line) for line in chain([first] if first else [], merged)),
+        )
+    )
+    for opportunity in opportunities:
+        if on_opportunity is not None:
+            on_opportunity(opportunity)
+    return replay.report()
+
+
+def load_index(path: Path, start: str | None = None) -> CycleIndex:
+    """Return the cycle index of an exchangeInfo file, gzip or not. Raises as `cycles_command`."""
+    try:
+        symbols = parse_exchange_info(read_whole(path))
+    except ExchangeInfoError as error:
+        raise ExchangeInfoError(f"{path}: {error}") from error
+    return build_index(symbols, start)
+
+
+def _recorded(path: Path, warn: Callable[[str], None]) -> Iterator[RecordedLine]:
+    """Yield a stream's lines with times that never fall, so that a line keeps its place in its file."""
+    latest_ns = 0
+    try:
+        for text in read_lines(path):
+            line = parse_line(text)
+            latest_ns = max(latest_ns, line.received_ns)
+            yield line._replace(received_ns=latest_ns)
+    except RecordedFileError as damage:
+        warn(str(damage))

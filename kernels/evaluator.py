@@ -1,0 +1,123 @@
+"""The evaluation of a market: changed rows in, exact decisions out. One instance is one reader of one image."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from kernels import seqlock
+from kernels.book_image import LIVENESS_NS_MAX, NO_AGE_LIMIT, BookImage, Row, Verdict
+from kernels.cycles import CycleIndex
+from kernels.evaluate import Decision, Terms, decide, gross_return
+from kernels.fixed8 import SCALE
+from kernels.screen import screen_rows, screen_threshold
+
+Int32s = npt.NDArray[np.int32]
+_UNREAD = Row(0, 0, 0, 0, 0, 0, 0, 0)
+
+
+class EvaluationCounters(NamedTuple):
+    """Cycles since the start: evaluated, skipped for a leg's verdict, and of those evaluated, decided exactly."""
+
+    evaluated: int
+    skipped_invalid: int
+    skipped_feed_dead: int
+    skipped_aged: int
+    skipped_busy: int
+    candidates: int
+
+    @property
+    def skipped(self) -> int:
+        """All that were not evaluated because a leg was not live."""
+        return self.skipped_invalid + self.skipped_feed_dead + self.skipped_aged + self.skipped_busy
+
+
+class Evaluator:
+    """Screens the cycles that changed rows touch, then decides those that may gain, exactly.
+
+    The screen's threshold is the least gross return that could still pass: `net_return_min` over the kept share of the
+    three lowest fees. Rounding, lots and ticks only ever lower the net below that, so no opportunity is missed.
+    """
+
+    def __init__(
+        self,
+        index: CycleIndex,
+        image: BookImage,
+        *,
+        fee_e8: int = 0,
+        start_max: int | None = None,
+        net_return_min: Fraction = Fraction(1),
+        age_ns_max: int | npt.NDArray[np.int64] = NO_AGE_LIMIT,
+        liveness_ns_max: int = LIVENESS_NS_MAX,
+    ) -> None:
+        """Take an index whose row numbers are the image's. `fee_e8` in [0, 1e8); `start_max`: counts of the start
+        asset.
+
+        `age_ns_max`: one limit, or int64 [rows] by symbol class.
+        """
+        if not 0 <= fee_e8 < SCALE:
+            raise ValueError(f"a fee lies in [0, 1), not {fee_e8} / 1e8")
+        if image.layout.n_rows < len(index.symbols):
+            raise ValueError(f"the image has {image.layout.n_rows} rows for {len(index.symbols)} symbols")
+        self.index, self.image = index, image
+        self.terms = Terms((fee_e8, fee_e8, fee_e8), start_max, net_return_min)
+        self.age_ns_max = np.broadcast_to(np.asarray(age_ns_max, dtype=np.int64), (len(index.symbols),)).copy()
+        self.liveness_ns_max = liveness_ns_max
+        self._threshold = screen_threshold(net_return_min / Fraction(SCALE - fee_e8, SCALE) ** 3)
+        self._index = (index.row_start, index.row_cycles, index.legs, index.sides)
+        self._image = (image.rows, image.row_feed, image.feeds)
+        self._every_row = np.arange(len(index.symbols), dtype=np.int32)
+        self._stamps = np.zeros(len(index) + 1, dtype=np.int64)
+        self._out = np.zeros(max(len(index), 1), dtype=np.int32)
+        self._tally = np.zeros(seqlock.N_VERDICTS, dtype=np.int64)
+        self._candidates = 0
+
+    def on_rows(self, changed: Int32s, now_ns: int) -> list[Decision]:
+        """Evaluate each cycle that crosses a changed row, once; return a decision for each that the screen let through.
+
+        Those without a `refusal` are opportunities. Rows are read again for the decision, which is of what it read.
+        """
+        count = screen_rows(
+            changed, self._index, self._image, self.age_ns_max, now_ns, self.liveness_ns_max, self._threshold,
+            self._stamps, self._out, self._tally,
+        )  # fmt: skip
+        self._candidates += count
+        return [self.decide(cycle, now_ns) for cycle in self._out[:count].tolist()]
+
+    def scan(self, now_ns: int) -> list[Decision]:
+        """Evaluate every cycle: after an overrun, and at the start."""
+        return self.on_rows(self._every_row, now_ns)
+
+    def decide(self, cycle: int, now_ns: int) -> Decision:
+        """Decide one cycle on its rows as they stand now."""
+        rows, sides = self.index.legs[cycle].tolist(), self.index.sides[cycle].tolist()
+        read = [self._read(row, now_ns) for row in rows]
+        symbols = (self.index.symbols[rows[0]], self.index.symbols[rows[1]], self.index.symbols[rows[2]])
+        start = self.index.start_asset(cycle)
+        return decide(cycle, start, symbols, (sides[0], sides[1], sides[2]), tuple(read), self.terms, now_ns)
+
+    def gross_returns(self, now_ns: int) -> dict[int, Fraction]:
+        """Return the exact gross return of every cycle whose three legs are live."""
+        read = [self._read(row, now_ns) for row in range(len(self.index.symbols))]
+        usable = [verdict is Verdict.LIVE and row.bid_px > 0 and row.ask_px > 0 for verdict, row in read]
+        found = {}
+        for cycle, (rows, sides) in enumerate(zip(self.index.legs.tolist(), self.index.sides.tolist(), strict=True)):
+            if all(usable[row] for row in rows):
+                quotes = [
+                    (side, read[row][1].bid_px, read[row][1].ask_px) for row, side in zip(rows, sides, strict=True)
+                ]
+                found[cycle] = gross_return(quotes)
+        return found
+
+    @property
+    def counters(self) -> EvaluationCounters:
+        """What was evaluated and what was skipped, since the start."""
+        live, invalid, feed_dead, aged, busy = self._tally.tolist()
+        return EvaluationCounters(live, invalid, feed_dead, aged, busy, self._candidates)
+
+    def _read(self, row: int, now_ns: int) -> tuple[Verdict, Row]:
+        verdict, found = self.image.read_live_row(row, now_ns, int(self.age_ns_max[row]), self.liveness_ns_max)
+        return verdict, found if found is not None else _UNREAD
