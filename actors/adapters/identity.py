@@ -22,6 +22,9 @@ import msgspec
 LOCK_WAIT_S = 5.0
 REASON_CHARS_MAX = 2_000
 
+_UNREAD = (0, 0, 0)
+"""Stamp of a file that is known to be there and has not been read since."""
+
 _thread_lock = threading.Lock()  # a POSIX lock belongs to the process: its threads need one of their own
 
 
@@ -185,6 +188,7 @@ class IdentityFile:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, self.path)
+        self._stamp = _UNREAD
         directory = os.open(self.path.parent, os.O_RDONLY | os.O_CLOEXEC)
         try:
             os.fsync(directory)

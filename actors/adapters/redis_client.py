@@ -81,8 +81,7 @@ def connect(
     return redis.Redis.from_url(
         url,
         protocol=2,
-        lib_name=None,
-        lib_version=None,
+        driver_info=None,
         socket_timeout=timeout_s,
         socket_connect_timeout=min(timeout_s, 2.0),
         retry=Retry(NoBackoff(), 0),

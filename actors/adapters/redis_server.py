@@ -20,7 +20,6 @@ from pathlib import Path
 
 import msgspec
 import psutil  # type: ignore[import-untyped]
-import redis
 
 from actors.adapters.redis_binary import Binary, BinaryRefused, pinned_binary
 from actors.adapters.redis_client import (
@@ -122,13 +121,14 @@ class EmbeddedRedis:
             self.stop_leftover(timeout_s)
             return
         if self.alive():
-            self._shutdown()
+            self._child.terminate()  # as SHUTDOWN, but heard without a connection or a password
             try:
                 self._child.wait(timeout_s)
             except subprocess.TimeoutExpired:
                 self._child.kill()
         self._child.wait(STOP_TIMEOUT_S)
-        self._forget()
+        if self._process and self._recorded() == (self._process.pid, self._process.created_s):
+            self._forget()
 
     def stop_leftover(self, timeout_s: float = STOP_TIMEOUT_S) -> int:
         """End whatever server still runs on this directory, whoever started it, and return its pid (0: none).
@@ -139,7 +139,7 @@ class EmbeddedRedis:
         leftover = self._leftover()
         if leftover is not None:
             with contextlib.suppress(psutil.NoSuchProcess):
-                self._shutdown()
+                leftover.terminate()
                 try:
                     leftover.wait(timeout_s)
                 except psutil.TimeoutExpired:
@@ -210,13 +210,6 @@ class EmbeddedRedis:
         except FileNotFoundError:
             return "nothing"
         return " | ".join(line.strip() for line in lines[-4:])
-
-    def _shutdown(self) -> None:
-        """Ask; the connection is closed by the server without an answer."""
-        client = connect(self.url, Purpose.BUS)
-        with contextlib.suppress(redis.RedisError):
-            client.execute_command("SHUTDOWN")  # type: ignore[no-untyped-call]
-        client.close()
 
     def _leftover(self) -> psutil.Process | None:
         for pid, created_s in (self._recorded(), (_listener_pid(self.socket), 0.0)):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -22,3 +22,14 @@ def embedded_redis(redis_pair: RedisPair) -> RedisPair:
     """The session's servers, emptied."""
     redis_pair.fresh()
     return redis_pair
+
+
+@pytest.fixture
+def report(capsys: pytest.CaptureFixture[str]) -> Callable[[str], None]:
+    """Print a measured figure where the run's reader sees it, passed or not."""
+
+    def show(line: str) -> None:
+        with capsys.disabled():
+            print(f"\n  {line}")
+
+    return show
