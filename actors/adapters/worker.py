@@ -106,6 +106,8 @@ class Worker(Generic[Command, Event]):
 
     def post(self, command: Command) -> None:
         """Hand a command to the loop. Never blocks. After `stop` it goes nowhere."""
+        if self._stopping:
+            return
         if len(self._commands) >= COMMANDS_MAX:
             self._fail(f"{len(self._commands)} commands wait: the loop hangs")
             return
@@ -138,10 +140,10 @@ class Worker(Generic[Command, Event]):
         thread = self._thread
         if thread is None or self._stopping:
             return True
-        self._call(self._begin_stop)
-        self._stopping = True
         with self._lock:
+            self._stopping = True
             self._room.notify_all()
+        self._call(self._begin_stop)
         thread.join(join_s_max)
         if thread.is_alive():
             return False
@@ -228,7 +230,7 @@ class Worker(Generic[Command, Event]):
 
     def _call(self, callback: Callable[[], None]) -> None:
         loop = self._loop
-        if loop is None or self._stopping:
+        if loop is None:
             return
         with contextlib.suppress(RuntimeError):  # closed since: the thread is ending, and says so itself
             loop.call_soon_threadsafe(callback)

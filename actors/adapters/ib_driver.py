@@ -1,0 +1,446 @@
+"""The broker's driver: sessions with an IB gateway through ib_insync, on a worker thread.
+
+Owner: a broker actor. A session begins with `SessionOpened`, after every start-up request was answered, and ends with
+`SessionLost`: the socket closed, a probe went unanswered (half open), or the gateway lost its server (1100; the
+socket then stays, and a new session begins after 1101 or 1102). A notice about a data farm never ends a session.
+
+A submission ends in exactly one of `SubmitWritten` (its bytes were handed to the socket), `SubmitNotSent` (not one
+byte left), or nothing, when nobody can know: then `SessionLost` follows. Orders and cancels go out in the order in
+which they were posted. Reports carry the session in which they came and keep their order; nothing is reported while a
+session is being opened, because it is read again by `QueryVenue`.
+
+Full: a submission beyond `ORDERS_MAX` waiting ones is `SubmitNotSent`, a cancel is answered by an error report, a
+query by a `VenueRead` in which all failed. Pacing is ours (45 messages/s): nothing waits inside the library.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from ib_insync.contract import Contract
+from ib_insync.wrapper import RequestError
+
+from actors.adapters import ib_forms
+from actors.adapters.assembly import BeatReturned
+from actors.adapters.ib_link import REQUEST_IDS_FROM, Link, LinkLost, Unanswered
+from actors.adapters.ib_log import LibraryLog
+from actors.adapters.ib_pacing import Backoff
+from actors.adapters.ib_reading import COMPLETED_ORDERS, EXECUTIONS, OPEN_ORDERS, POSITIONS, Reading
+from actors.adapters.ib_wrapper import Observer
+from actors.adapters.worker import Worker, end_process
+from actors.messages import (
+    AnyMessage,
+    CancelVenueOrder,
+    CommissionReported,
+    ExecutionReported,
+    OrderReported,
+    QueryVenue,
+    SessionLost,
+    SessionOpened,
+    SubmitNotSent,
+    SubmitOrders,
+    SubmitWritten,
+    VenueErrorReported,
+    VenuePosition,
+)
+from actors.ports import Clock
+from kernels import ids
+
+ORDERS_MAX = 1_000
+QUERIES_MAX = 16
+CONTRACTS_MAX = 5_000
+WRITTEN_MAX = 20_000
+
+LIBRARY_CODE = 0
+"""Code of a report that stands for an ERROR record of the library; IB's own codes are positive."""
+CANNOT_CONNECT_CODE = 502
+NOT_CONNECTED_CODE = 504
+
+LOST_CODES = frozenset({1100, 2110})
+RESTORED_CODES = frozenset({1101, 1102})
+FARM_CODES = range(2100, 2200)
+STABLE_S = 10.0
+
+
+class IbSettings(msgspec.Struct, frozen=True):
+    """Where and how to connect. `run_prefix` is unique for ever: run id and incarnation."""
+
+    host: str
+    port: int
+    client_id: int
+    run_prefix: str
+    account: str = ""
+    connect_s_max: float = 5.0
+    request_s_max: float = 10.0
+    contract_s_max: float = 4.0
+    probe_every_s: float = 3.0
+    probe_s_max: float = 4.0
+    backoff_s_min: float = 0.1
+    backoff_s_max: float = 10.0
+    messages_per_s_max: int = 45
+    recheck_s: float = 60.0
+    """After 2110, which IB says ends by itself, the gateway is read again so often even without a 1101 or 1102."""
+
+
+def protects_only(command: SubmitOrders) -> bool:
+    """Whether every order is a protective leg by its id: these may go out while halted."""
+    parsed = (ids.parse(ticket.client_order_id) for ticket in command.tickets)
+    return all(found is not None and found.leg != "entry" for found in parsed)
+
+
+class IbDriver(Observer):
+    """See the module. `start`, `post`, `drain`, `fileno`, `beat` and `stop` are the actor's; all else is the loop's."""
+
+    def __init__(
+        self,
+        settings: IbSettings,
+        clock: Clock,
+        halted: Callable[[], str],
+        random_unit: Callable[[], float],
+        die: Callable[[str], None] = end_process,
+        reduces_risk: Callable[[SubmitOrders], bool] = protects_only,
+    ) -> None:
+        self.settings = settings
+        self._clock = clock
+        self._halted = halted
+        self._reduces_risk = reduces_risk
+        self._worker: Worker[AnyMessage, AnyMessage | BeatReturned] = Worker(f"ib.{settings.client_id}", die)
+        self._backoff = Backoff(settings.backoff_s_min, settings.backoff_s_max, random_unit)
+        self._session_numbers = itertools.count(1)
+        self._contracts: dict[str, Contract] = {}
+        self._written: dict[tuple[str, ...], SubmitWritten] = {}
+        self._link: Link | None = None
+        self._session_id = ""
+        self._opening = False
+        self._suspended = 0
+        self._reading: Reading | None = None
+
+    # ---- the actor's side
+
+    def start(self) -> None:
+        """Begin to connect; on the actor's thread, after the fork."""
+        self._worker.start(self._main, self._take, BeatReturned)
+
+    def post(self, command: AnyMessage) -> None:
+        """Take SubmitOrders, CancelVenueOrder or QueryVenue; anything else ends the process."""
+        self._worker.post(command)
+
+    def fileno(self) -> int:
+        """Readable while events wait."""
+        return self._worker.fileno()
+
+    def drain(self) -> list[AnyMessage | BeatReturned]:
+        """All events that wait, in order."""
+        return self._worker.drain()
+
+    def beat(self, nonce: int) -> None:
+        """Send a heartbeat through the loop."""
+        self._worker.beat(nonce)
+
+    def stop(self) -> None:
+        """End the thread and drop the socket, within seconds."""
+        self._worker.stop()
+
+    # ---- sessions
+
+    async def _main(self) -> None:
+        self._orders: asyncio.Queue[SubmitOrders | CancelVenueOrder] = asyncio.Queue(ORDERS_MAX)
+        self._queries: asyncio.Queue[QueryVenue] = asyncio.Queue(QUERIES_MAX)
+        self._disturbed = asyncio.Event()
+        self._read_turn = asyncio.Lock()
+        with LibraryLog(self._worker.guard(self._library_failed)):
+            self._worker.spawn(self._write_orders(), "orders")
+            self._worker.spawn(self._answer_queries(), "queries")
+            while True:
+                began_s = asyncio.get_running_loop().time()
+                await self._connect_and_serve()
+                if asyncio.get_running_loop().time() - began_s > STABLE_S:
+                    self._backoff.reset()
+                await asyncio.sleep(self._backoff.next_s())
+
+    async def _connect_and_serve(self) -> None:
+        settings = self.settings
+        link = self._link = Link(self, self._worker.guard, settings.messages_per_s_max)
+        self._suspended, self._opening = 0, True
+        self._worker.count("connects")
+        try:
+            await link.connect(settings.host, settings.port, settings.client_id, settings.connect_s_max)
+            probe = self._worker.spawn(self._probe(link), "probe")
+            try:
+                await self._serve(link)
+            finally:
+                probe.cancel()
+        except (LinkLost, Unanswered, RequestError) as error:
+            link.lose(str(error))
+            if not self._session_id:
+                self._explain(CANNOT_CONNECT_CODE, str(error))
+        finally:
+            link.lose("connection given up")
+            self._end_session(link.lost.result())
+            link.close()
+            self._link = None
+
+    async def _serve(self, link: Link) -> None:
+        """Open sessions on this connection, one after the other, until it is lost. Raises LinkLost, Unanswered."""
+        while not link.lost.done():
+            self._disturbed.clear()
+            if self._suspended:
+                recheck_s = self.settings.recheck_s if self._suspended == 2110 else None
+                if await self._wait_disturbed(link, recheck_s):
+                    continue
+            self._opening = True
+            next_order_id = await self._read_everything(link)
+            self._opening = False
+            if self._disturbed.is_set():
+                continue
+            self._suspended = 0
+            self._begin_session(link, next_order_id)
+            await self._wait_disturbed(link, None)
+        raise LinkLost(link.lost.result())
+
+    async def _wait_disturbed(self, link: Link, seconds_max: float | None) -> bool:
+        disturbed = asyncio.ensure_future(self._disturbed.wait())
+        waited: set[asyncio.Future[Any]] = {disturbed, link.lost}
+        try:
+            done, _ = await asyncio.wait(waited, timeout=seconds_max, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            disturbed.cancel()
+        return bool(done)
+
+    async def _read_everything(self, link: Link) -> int:
+        """Ask every start-up request and check each answer; return the next order id. Raises LinkLost, Unanswered."""
+        seconds_max = self.settings.request_s_max
+        account = self.settings.account
+        if account and account not in link.accounts:
+            raise LinkLost(f"account {account} is not among the gateway's: {', '.join(link.accounts)}")
+        if not account and len(link.accounts) != 1:
+            raise LinkLost(f"the gateway has {len(link.accounts)} accounts, and the settings name none")
+        async with self._read_turn:
+            await link.current_time(seconds_max)
+            next_order_id = await link.order_ids(seconds_max)
+            reading = self._reading = Reading()
+            await reading.run(link, seconds_max)
+            self._reading = None
+        if reading.failed:
+            reason = reading.unanswered or f"not answered: {', '.join(reading.failed)}"
+            raise LinkLost(f"start-up requests: {link.lost.result() if link.lost.done() else reason}")
+        # After the nightly restart the next id has been seen to roll back below ids in use.
+        return max(next_order_id, reading.highest_order_id(self.settings.client_id) + 1)
+
+    def _begin_session(self, link: Link, next_order_id: int) -> None:
+        number = next(self._session_numbers)
+        self._session_id = link.session_id = f"{self.settings.run_prefix}-{self._clock.now_ns()}-{number}"
+        self._written.clear()
+        self._worker.count("sessions")
+        account = self.settings.account or link.accounts[0]
+        self._worker.emit(SessionOpened(self._session_id, account, self.settings.client_id, next_order_id))
+
+    def _end_session(self, reason: str) -> None:
+        if self._session_id:
+            session_id, self._session_id = self._session_id, ""
+            self._worker.count("sessions_lost")
+            self._worker.emit(SessionLost(session_id, reason))
+
+    async def _probe(self, link: Link) -> None:
+        """Find a socket that is open on our side only: nothing else would notice it."""
+        while True:
+            await asyncio.sleep(self.settings.probe_every_s)
+            if self._opening:
+                continue
+            try:
+                await link.current_time(self.settings.probe_s_max)
+            except Unanswered:
+                link.lose(f"probe not answered within {self.settings.probe_s_max} s: half-open socket")
+                # Now, and not when the session's task gets its turn: no submission may slip in between.
+                self._end_session(link.lost.result())
+                return
+            except LinkLost:
+                return
+            self._worker.count("probes")
+
+    # ---- commands
+
+    def _take(self, command: AnyMessage) -> None:
+        match command:
+            case SubmitOrders() if self._orders.full():
+                self._not_sent(command, f"{ORDERS_MAX} orders and cancels wait already")
+            case CancelVenueOrder() if self._orders.full():
+                self._cancel_not_sent(command, f"{ORDERS_MAX} orders and cancels wait already")
+            case SubmitOrders() | CancelVenueOrder():
+                self._orders.put_nowait(command)
+            case QueryVenue() if self._queries.full():
+                self._nothing_read(command)
+            case QueryVenue():
+                self._queries.put_nowait(command)
+            case _:
+                raise TypeError(f"no command for a broker's driver: {command}")
+
+    async def _write_orders(self) -> None:
+        while True:
+            match await self._orders.get():
+                case SubmitOrders() as submit:
+                    await self._submit(submit)
+                case CancelVenueOrder() as cancel:
+                    await self._cancel(cancel)
+
+    async def _submit(self, command: SubmitOrders) -> None:
+        names = tuple(ticket.client_order_id for ticket in command.tickets)
+        if not command.resend and command.session_id == self._session_id and names in self._written:
+            self._worker.count("submissions_repeated")
+            self._worker.emit(self._written[names])
+            return
+        try:
+            link, contracts = await self._ready_to_write(command)
+        except (_Refused, LinkLost, Unanswered, RequestError, LookupError) as error:
+            self._not_sent(command, str(error))
+            return
+        # From here on a failure claims nothing: bytes may have left.
+        orders = [ib_forms.order_of(ticket, self.settings.client_id) for ticket in command.tickets]
+        if not await link.write_orders(contracts, orders):
+            self._worker.count("writes_unknown")
+            link.lose("socket failed while orders were written")
+            return
+        written = SubmitWritten(command.session_id, command.intent_id, names, self._clock.now_ns())
+        self._worker.count("orders_written", len(orders))
+        self._worker.emit(written)
+        self._written[names] = written
+        if len(self._written) > WRITTEN_MAX:
+            del self._written[next(iter(self._written))]
+
+    async def _ready_to_write(self, command: SubmitOrders) -> tuple[Link, list[Contract]]:
+        """Do what takes time, and check last: the caller writes in the same step. Raises where nothing may be sent."""
+        self._check(command)
+        if len(command.tickets) > self.settings.messages_per_s_max:
+            raise _Refused(f"{len(command.tickets)} orders at once are more than the gateway takes")
+        link = self._link_in_use()
+        contracts = [await self._contract(link, ticket.symbol) for ticket in command.tickets]
+        await link.pacer.take(len(command.tickets))
+        self._check(command)
+        return self._link_in_use(), contracts
+
+    def _check(self, command: SubmitOrders) -> None:
+        if command.session_id != self._session_id:
+            raise _Refused(f"session {command.session_id} is over; {self._session_id or 'none'} is current")
+        if fault := ib_forms.tickets_fault(command.tickets):
+            raise _Refused(fault)
+        if (reason := self._halted()) and not self._reduces_risk(command):
+            raise _Refused(f"halted: {reason}")
+        self._link_in_use()
+
+    def _link_in_use(self) -> Link:
+        if self._link is None or not self._link.usable():
+            raise _Refused("not connected")
+        return self._link
+
+    async def _contract(self, link: Link, symbol: str) -> Contract:
+        contract = self._contracts.get(symbol)
+        if contract is None:
+            contract = await link.stock(symbol, self.settings.contract_s_max)
+            if len(self._contracts) >= CONTRACTS_MAX:
+                del self._contracts[next(iter(self._contracts))]
+            self._contracts[symbol] = contract
+        return contract
+
+    async def _cancel(self, command: CancelVenueOrder) -> None:
+        if self._link is not None and command.session_id == self._session_id:
+            await self._link.pacer.take(1)
+        if command.session_id != self._session_id or self._link is None or not self._link.usable():
+            self._cancel_not_sent(command, f"session {command.session_id} is over")
+            return
+        self._link.cancel_order(command.venue_order_id)
+        self._worker.count("cancels_written")
+
+    async def _answer_queries(self) -> None:
+        while True:
+            command = await self._queries.get()
+            link = self._link
+            if link is None or command.session_id != self._session_id:
+                self._nothing_read(command)
+                continue
+            async with self._read_turn:
+                reading = self._reading = Reading(command.positions_only)
+                await reading.run(link, self.settings.request_s_max)
+                self._reading = None
+            self._worker.count("queries")
+            self._worker.emit(reading.result(command.session_id, command.request_id, self._clock.now_ns()))
+            if reading.unanswered:
+                # Answers carry no request number: a late one would be taken for the answer to the next request.
+                link.lose(reading.unanswered)
+
+    # ---- what did not go out
+
+    def _not_sent(self, command: SubmitOrders, reason: str) -> None:
+        names = tuple(ticket.client_order_id for ticket in command.tickets)
+        self._worker.count("submissions_refused")
+        self._worker.emit(SubmitNotSent(command.session_id, command.intent_id, names, reason))
+
+    def _cancel_not_sent(self, command: CancelVenueOrder, reason: str) -> None:
+        self._worker.count("cancels_refused")
+        text = f"cancel not sent: {reason}"
+        self._worker.emit(VenueErrorReported(command.session_id, command.venue_order_id, NOT_CONNECTED_CODE, text))
+
+    def _nothing_read(self, command: QueryVenue) -> None:
+        reading = Reading(command.positions_only)
+        all_of_it = (OPEN_ORDERS, COMPLETED_ORDERS, EXECUTIONS, POSITIONS)
+        reading.failed.extend((POSITIONS,) if command.positions_only else all_of_it)
+        self._worker.count("queries_refused")
+        self._worker.emit(reading.result(command.session_id, command.request_id, self._clock.now_ns()))
+
+    # ---- what the link tells
+
+    def order_reported(self, report: OrderReported) -> None:
+        """See Observer. A completed order comes only because it was asked for, and goes into the reading."""
+        if self._reading is not None:
+            self._reading.order(report)
+        if not self._opening and not report.completed:
+            self._worker.emit(report)
+
+    def execution_reported(self, request_id: int, report: ExecutionReported) -> None:
+        """See Observer."""
+        if self._reading is not None:
+            self._reading.execution(report)
+        if not self._opening and request_id < 0:
+            self._worker.emit(report)
+
+    def commission_reported(self, report: CommissionReported) -> None:
+        """See Observer. It does not say whether it was asked for, so it is always told."""
+        if self._reading is not None:
+            self._reading.commission(report)
+        if not self._opening:
+            self._worker.emit(report)
+
+    def position_reported(self, report: VenuePosition) -> None:
+        """See Observer. Live ones are left: positions are compared on readings."""
+        if self._reading is not None:
+            self._reading.position(report)
+
+    def error_reported(self, request_id: int, code: int, text: str) -> None:
+        """See Observer. Evidence for all of them; connectivity codes end or renew the session."""
+        order_id = request_id if 0 < request_id < REQUEST_IDS_FROM else 0
+        key = ("notice", code) if code in FARM_CODES and not order_id else None
+        self._worker.emit(VenueErrorReported(self._session_id, order_id, code, text), key)
+        if code in LOST_CODES:
+            self._suspended = self._suspended or code
+        elif code in RESTORED_CODES:
+            self._suspended = 0
+        else:
+            return
+        self._end_session(f"{code}: {text}")
+        self._disturbed.set()
+
+    def _library_failed(self, text: str) -> None:
+        self._worker.count("library_errors")
+        if self._reading is not None:
+            self._reading.damaged = True
+        self._explain(LIBRARY_CODE, text)
+
+    def _explain(self, code: int, text: str) -> None:
+        self._worker.emit(VenueErrorReported(self._session_id, 0, code, text), ("explained", code, text))
+
+
+class _Refused(RuntimeError):
+    """Not one byte of the submission leaves; the text says why."""

@@ -1,0 +1,399 @@
+"""The IB driver over real sockets against the paper gateway: sessions, submissions, reports, readings, failures."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from actors.adapters.assembly import BeatReturned
+from actors.adapters.ib_driver import CANNOT_CONNECT_CODE, NOT_CONNECTED_CODE
+from actors.messages import (
+    CancelVenueOrder,
+    CommissionReported,
+    ExecutionReported,
+    OrderReported,
+    QueryVenue,
+    SessionLost,
+    SessionOpened,
+    Side,
+    SubmitNotSent,
+    SubmitOrders,
+    SubmitWritten,
+    VenueErrorReported,
+    VenueRead,
+)
+from kernels.fixed8 import SCALE
+from tests.actors.ib_bench import Bench, Proxy, bracket, px
+from tests.venues.gateway_process import GatewayProcess
+
+pytestmark = pytest.mark.process
+
+
+@pytest.fixture
+def gateway(tmp_path: Path) -> Iterator[GatewayProcess]:
+    with GatewayProcess(tmp_path) as process:
+        process.set_price("SPY", "499.98", "500.00")
+        yield process
+
+
+@pytest.fixture
+def bench(gateway: GatewayProcess) -> Iterator[Bench]:
+    with Bench(gateway.port) as one:
+        yield one
+
+
+def read(bench: Bench, session: SessionOpened, positions_only: bool = False) -> VenueRead:
+    bench.driver.post(QueryVenue(session.session_id, f"q{bench.taken}", positions_only))
+    return bench.wait(VenueRead)
+
+
+def statuses(bench: Bench, client_order_id: str) -> list[str]:
+    told = [report.status for report in bench.of(OrderReported) if report.client_order_id == client_order_id]
+    return [status for status, before in zip(told, [None, *told], strict=False) if status != before]
+
+
+def test_a_bracket_goes_out_and_every_status_and_execution_is_reported(gateway: GatewayProcess, bench: Bench) -> None:
+    session = bench.opened()
+    assert session.account == "DU1234567"
+    assert session.client_id == 7
+    command = bracket(session)
+    entry, profit, stop = command.tickets
+    bench.driver.post(command)
+    written = bench.wait(SubmitWritten)
+    assert written.client_order_ids == (entry.client_order_id, profit.client_order_id, stop.client_order_id)
+    fill = bench.wait(ExecutionReported)
+    assert (fill.client_order_id, fill.side, fill.last_qty, fill.last_px) == (
+        entry.client_order_id,
+        Side.BUY,
+        10 * SCALE,
+        px("500.00"),
+    )
+    assert abs(fill.ts_event_ns - time.time_ns()) < 60 * 10**9
+    commission = bench.wait(CommissionReported)
+    assert commission.exec_id == fill.exec_id
+    assert commission.realized_pnl is None
+    bench.until(lambda: statuses(bench, profit.client_order_id)[-1:] == ["Submitted"])
+    assert statuses(bench, stop.client_order_id)[-1] == "PreSubmitted"
+    gateway.set_price("SPY", "510.01", "510.03")
+    exit_fill = bench.wait(ExecutionReported)
+    assert (exit_fill.client_order_id, exit_fill.side) == (profit.client_order_id, Side.SELL)
+    assert bench.wait(CommissionReported).realized_pnl is not None
+    bench.until(lambda: statuses(bench, stop.client_order_id)[-1:] == ["Cancelled"])
+    assert statuses(bench, entry.client_order_id)[-1] == "Filled"
+    assert statuses(bench, profit.client_order_id)[-1] == "Filled"
+    filled = [report for report in bench.of(OrderReported) if report.status == "Filled" and not report.symbol]
+    assert {report.filled_qty for report in filled} == {10 * SCALE}
+    assert {report.session_id for report in bench.of(OrderReported)} == {session.session_id}
+    assert not bench.library_errors()
+    assert not bench.of(SessionLost)
+
+
+def test_a_written_submission_is_told_before_what_the_venue_says_of_it(bench: Bench) -> None:
+    bench.driver.post(bracket(bench.opened()))
+    bench.wait(ExecutionReported)
+    kinds = [type(event) for event in bench.events if not isinstance(event, VenueErrorReported)]
+    assert kinds[:3] == [SessionOpened, SubmitWritten, OrderReported]
+    assert kinds.index(OrderReported) < kinds.index(ExecutionReported)
+
+
+def test_a_reading_tells_open_and_completed_orders_executions_and_positions(
+    gateway: GatewayProcess, bench: Bench
+) -> None:
+    session = bench.opened()
+    command = bracket(session)
+    entry, profit, stop = command.tickets
+    bench.driver.post(command)
+    bench.until(lambda: statuses(bench, profit.client_order_id)[-1:] == ["Submitted"])
+    answer = read(bench, session)
+    assert answer.failed == ()
+    found = {order.client_order_id: order for order in answer.open_orders}
+    assert set(found) == {profit.client_order_id, stop.client_order_id}
+    assert found[profit.client_order_id].limit_px == px("510.00")
+    assert found[profit.client_order_id].qty == 10 * SCALE
+    assert found[stop.client_order_id].stop_px == px("490.00")
+    assert found[stop.client_order_id].why_held
+    (done,) = answer.completed_orders
+    assert (done.client_order_id, done.status, done.filled_qty) == (entry.client_order_id, "Filled", 10 * SCALE)
+    assert done.completed
+    (execution,) = answer.executions
+    assert execution.client_order_id == entry.client_order_id
+    assert [commission.exec_id for commission in answer.commissions] == [execution.exec_id]
+    (position,) = answer.positions
+    assert (position.symbol, position.qty) == ("SPY", 10 * SCALE)
+    assert position.avg_px >= px("500.00")
+    only = read(bench, session, positions_only=True)
+    assert (only.positions, only.open_orders, only.failed) == (answer.positions, (), ())
+    assert not bench.library_errors()
+
+
+def test_a_cancel_is_reported_by_the_venue_and_an_unknown_one_is_only_evidence(bench: Bench) -> None:
+    session = bench.opened()
+    command = bracket(session, entry_px="480.00", stop_px="470.00")
+    entry = command.tickets[0]
+    bench.driver.post(command)
+    bench.wait(SubmitWritten)
+    bench.driver.post(CancelVenueOrder(session.session_id, entry.client_order_id, entry.venue_order_id))
+    for ticket in command.tickets:
+        bench.until(lambda one=ticket: statuses(bench, one.client_order_id)[-1:] == ["Cancelled"])
+    bench.driver.post(CancelVenueOrder(session.session_id, "nobody's", 4242))
+    assert bench.wait(VenueErrorReported, lambda error: error.venue_order_id == 4242).code == 10147
+    bench.settled()
+    assert not bench.of(SessionLost)
+
+
+def test_an_error_code_changes_no_order(gateway: GatewayProcess, bench: Bench) -> None:
+    session = bench.opened()
+    command = bracket(session, entry_px="480.00", stop_px="470.00")
+    bench.driver.post(command)
+    bench.until(lambda: statuses(bench, command.tickets[2].client_order_id)[-1:] == ["PreSubmitted"])
+    # A modify that the venue refuses: the library would now call the working order cancelled.
+    other = msgspec.structs.replace(command.tickets[0], side=Side.SELL, transmit=True)
+    bench.driver.post(SubmitOrders("i2", session.session_id, (other,), resend=True))
+    evidence = bench.wait(VenueErrorReported, lambda error: error.venue_order_id == session.next_order_id)
+    assert evidence.code in (103, 104, 105)
+    reading = read(bench, session)
+    assert {order.client_order_id for order in reading.open_orders} == {t.client_order_id for t in command.tickets}
+    assert "Cancelled" not in {report.status for report in bench.of(OrderReported)}
+
+
+def test_while_halted_a_submission_is_not_sent_and_not_one_byte_leaves(gateway: GatewayProcess) -> None:
+    proxy = Proxy(gateway.port)
+    with Bench(proxy.port, probe_every_s=600.0) as bench:
+        session = bench.opened()
+        bench.halt = "by hand"
+        before = len(proxy.from_client)
+        command = bracket(session)
+        bench.driver.post(command)
+        refused = bench.wait(SubmitNotSent)
+        assert "by hand" in refused.reason
+        assert refused.client_order_ids == tuple(ticket.client_order_id for ticket in command.tickets)
+        bench.settled()
+        assert len(proxy.from_client) == before
+        assert gateway.orders() == []
+        protective = msgspec.structs.replace(
+            command.tickets[2], parent_order_id=0, venue_order_id=session.next_order_id
+        )
+        bench.driver.post(msgspec.structs.replace(command, tickets=(protective,)))
+        assert bench.wait(SubmitWritten).client_order_ids == (protective.client_order_id,)
+    proxy.close()
+
+
+def test_a_submission_for_another_session_is_not_sent(bench: Bench) -> None:
+    session = bench.opened()
+    bench.driver.post(msgspec.structs.replace(bracket(session), session_id="run-0.9-1-1"))
+    assert "run-0.9-1-1 is over" in bench.wait(SubmitNotSent).reason
+    bench.driver.post(QueryVenue("run-0.9-1-1", "q"))
+    assert len(bench.wait(VenueRead).failed) == 4
+    bench.driver.post(CancelVenueOrder("run-0.9-1-1", "c", 5))
+    assert bench.wait(VenueErrorReported, lambda error: error.venue_order_id == 5).code == NOT_CONNECTED_CODE
+
+
+def test_what_cannot_be_written_is_not_sent_and_says_why(gateway: GatewayProcess, bench: Bench) -> None:
+    session = bench.opened()
+    whole = bracket(session)
+    entry = whole.tickets[0]
+
+    def refused(**changes: object) -> str:
+        ticket = msgspec.structs.replace(entry, **changes)
+        bench.driver.post(SubmitOrders("i", session.session_id, (ticket,)))
+        return bench.wait(SubmitNotSent).reason
+
+    assert "200" in refused(symbol="NOSUCH")
+    assert "quantity 0" in refused(qty=0)
+    assert "limit price" in refused(limit_px=0)
+    assert "text" in refused(account="DU\x001")
+    assert "order id 0" in refused(venue_order_id=0)
+    bench.driver.post(SubmitOrders("i", session.session_id, ()))
+    assert "no tickets" in bench.wait(SubmitNotSent).reason
+    bench.settled()
+    assert gateway.orders() == []
+
+
+def test_the_same_submission_delivered_twice_is_written_once(gateway: GatewayProcess, bench: Bench) -> None:
+    command = bracket(bench.opened(), entry_px="480.00", stop_px="470.00")
+    bench.driver.post(command)
+    bench.driver.post(command)
+    assert bench.wait(SubmitWritten) == bench.wait(SubmitWritten)
+    bench.settled()
+    assert len(gateway.orders()) == 3
+    assert {error.code for error in bench.of(VenueErrorReported)} <= {2104, 2106, 2158}
+
+
+def test_a_gateway_killed_in_mid_flight_ends_the_session_and_the_next_one_reads_the_truth(
+    gateway: GatewayProcess, bench: Bench
+) -> None:
+    first = bench.opened()
+    gateway.fault("die_at_place", nth=3, when="after")
+    command = bracket(first, entry_px="480.00", stop_px="470.00")
+    bench.driver.post(command)
+    lost = bench.wait(SessionLost)
+    assert lost.session_id == first.session_id
+    gateway.wait_dead()
+    late = bracket(first, "s2", first_order_id=first.next_order_id + 10)
+    bench.driver.post(late)
+    assert bench.wait(SubmitNotSent).intent_id == late.intent_id
+    gateway.restart()
+    second = bench.opened()
+    assert second.session_id != first.session_id
+    assert second.next_order_id >= first.next_order_id
+    answer = read(bench, second)
+    assert answer.failed == ()
+    known = {row["order_ref"] for row in gateway.orders()}
+    told = {order.client_order_id for order in (*answer.open_orders, *answer.completed_orders)}
+    assert told == known
+    assert second.next_order_id > max([order.venue_order_id for order in answer.open_orders], default=0)
+
+
+def test_a_half_open_socket_is_found_within_ten_seconds(gateway: GatewayProcess) -> None:
+    proxy = Proxy(gateway.port)
+    with Bench(proxy.port) as bench:
+        first = bench.opened()
+        proxy.go_silent()
+        began_s = time.monotonic()
+        # It goes into the void, and the driver cannot know: it says only that the bytes left.
+        bench.driver.post(bracket(first))
+        lost = bench.wait(SessionLost)
+        assert "half-open" in lost.reason
+        settings = bench.settings
+        assert settings.probe_every_s + settings.probe_s_max < 10
+        print(f"half-open socket found after {time.monotonic() - began_s:.1f} s")
+        assert bench.opened().session_id != first.session_id
+    assert gateway.orders() == []
+    proxy.close()
+
+
+def test_a_client_id_in_use_is_told_with_its_reason_and_taken_once_it_is_free(gateway: GatewayProcess) -> None:
+    with Bench(gateway.port) as holder:
+        holder.opened()
+        with Bench(gateway.port) as second:
+            told = second.wait(VenueErrorReported, lambda error: error.code == CANNOT_CONNECT_CODE)
+            assert "client id 7 is in use" in told.text
+            assert not second.of(SessionOpened)
+            holder.driver.stop()
+            second.opened()
+
+
+def test_lost_connectivity_ends_the_session_but_not_the_socket_and_its_return_begins_a_new_one(
+    gateway: GatewayProcess,
+) -> None:
+    proxy = Proxy(gateway.port)
+    with Bench(proxy.port) as bench:
+        first = bench.opened()
+        command = bracket(first)
+        bench.driver.post(command)
+        bench.wait(ExecutionReported)
+        gateway.fault("message", code=1100)
+        assert "1100" in bench.wait(SessionLost).reason
+        bench.driver.post(bracket(first, "s2", first_order_id=first.next_order_id + 10))
+        bench.wait(SubmitNotSent)
+        gateway.fault("message", code=1100)
+        gateway.set_price("SPY", "510.01", "510.03")
+        gateway.fault("message", code=1102)
+        second = bench.opened()
+        assert second.session_id != first.session_id
+        assert len(bench.of(SessionLost)) == 1
+        assert proxy.connections == 1
+        answer = read(bench, second)
+        assert len(answer.executions) == 2
+        assert answer.positions == ()
+    proxy.close()
+
+
+def test_a_data_farm_that_blinks_ends_no_session(gateway: GatewayProcess, bench: Bench) -> None:
+    session = bench.opened()
+    for code in (2103, 2105, 2157, 2107, 2108, 2119, 2104, 2106, 2158):
+        gateway.fault("message", code=code)
+    bench.wait(VenueErrorReported, lambda error: error.code == 2158 and error.session_id == session.session_id)
+    bench.driver.post(bracket(session))
+    bench.wait(SubmitWritten)
+    bench.wait(ExecutionReported)
+    assert not bench.of(SessionLost)
+
+
+def test_order_ids_that_rolled_back_are_not_used_again_while_they_are_in_use(
+    gateway: GatewayProcess, bench: Bench
+) -> None:
+    first = bench.opened()
+    command = bracket(first, entry_px="480.00", stop_px="470.00", first_order_id=first.next_order_id + 500)
+    bench.driver.post(command)
+    bench.until(lambda: statuses(bench, command.tickets[2].client_order_id)[-1:] == ["PreSubmitted"])
+    gateway.fault("next_order_id", client_id=7, value=1)
+    gateway.fault("drop")
+    bench.wait(SessionLost)
+    assert bench.opened().next_order_id > command.tickets[2].venue_order_id
+
+
+def test_many_submissions_are_paced_below_the_gateways_limit_and_all_arrive(
+    gateway: GatewayProcess, bench: Bench
+) -> None:
+    session = bench.opened()
+    for number in range(30):
+        first_id = session.next_order_id + 3 * number
+        bench.driver.post(bracket(session, f"s{number}", first_order_id=first_id, entry_px="480.00", stop_px="470.00"))
+    for _ in range(30):
+        bench.wait(SubmitWritten)
+    bench.settled()
+    gateway.wait_for("all orders", lambda one: len(one.orders()) == 90)
+    assert not bench.of(SessionLost)
+    assert not bench.library_errors()
+
+
+def test_submissions_that_still_wait_when_the_session_goes_are_known_not_to_have_left(
+    gateway: GatewayProcess, bench: Bench
+) -> None:
+    session = bench.opened()
+    for number in range(40):
+        first_id = session.next_order_id + 3 * number
+        bench.driver.post(bracket(session, f"s{number}", first_order_id=first_id, entry_px="480.00", stop_px="470.00"))
+    for _ in range(10):
+        bench.wait(SubmitWritten)
+    gateway.fault("drop")
+    bench.until(lambda: len(bench.of(SubmitWritten)) + len(bench.of(SubmitNotSent)) >= 40)
+    assert len(bench.of(SubmitNotSent)) >= 20
+    unsent = {name for event in bench.of(SubmitNotSent) for name in event.client_order_ids}
+    assert not unsent & {row["order_ref"] for row in gateway.orders()}
+
+
+def test_an_undecodable_message_is_evidence_and_never_silent(bench: Bench) -> None:
+    bench.opened()
+    link = bench.driver._link
+    assert link is not None
+    worker = bench.driver._worker
+    broken = ["61", "3", "DU1234567"]
+    assert worker._loop is not None
+    worker._loop.call_soon_threadsafe(link.ib.client.decoder.interpret, broken)
+    bench.until(lambda: bool(bench.library_errors()))
+    assert "Error handling fields" in bench.library_errors()[0]
+    bench.driver.beat(1)
+    assert bench.wait(BeatReturned).progress["library_errors"] == 1
+
+
+def test_a_heartbeat_carries_the_drivers_counters(bench: Bench) -> None:
+    bench.driver.post(bracket(bench.opened()))
+    bench.wait(ExecutionReported)
+    bench.driver.beat(17)
+    beat = bench.wait(BeatReturned)
+    assert beat.nonce == 17
+    assert beat.progress["orders_written"] == 3
+    assert beat.progress["sessions"] == 1
+
+
+def test_latency_from_post_to_written(gateway: GatewayProcess, bench: Bench) -> None:
+    session = bench.opened()
+    taken_us = []
+    for number in range(100):
+        first_id = session.next_order_id + 3 * number
+        command = bracket(session, f"s{number}", first_order_id=first_id, entry_px="480.00", stop_px="470.00")
+        posted_ns = time.time_ns()
+        bench.driver.post(command)
+        written = bench.wait(SubmitWritten)
+        taken_us.append((written.written_ns - posted_ns) / 1000)
+        if number % 10 == 9:
+            time.sleep(0.7)  # stay below the pace, which would be measured instead
+    ranked = sorted(taken_us[1:])
+    print(f"post → written, µs: p50 {statistics.median(ranked):.0f}, p99 {ranked[-2]:.0f}, first {taken_us[0]:.0f}")
