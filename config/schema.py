@@ -8,7 +8,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
-from typing import Literal, get_args, get_type_hints
+from typing import Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -330,7 +330,10 @@ def _fields(section: str) -> tuple[str, ...]:
 
 def _choices(dotted: str) -> str:
     section, _, name = dotted.rpartition(".")
-    return ", ".join(repr(choice) for choice in get_args(get_type_hints(_section(section))[name]))
+    hint = get_type_hints(_section(section))[name]
+    literals = [hint, *get_args(hint)]
+    choices = [choice for literal in literals if get_origin(literal) is Literal for choice in get_args(literal)]
+    return ", ".join(repr(choice) for choice in choices) + (" or a list" if get_origin(hint) is not Literal else "")
 
 
 def _section(dotted: str) -> type[Section]:
@@ -389,6 +392,10 @@ def _check_live(settings: Settings, tree: Tree, where: str) -> None:
     _require(
         not absent,
         f"{where}: run.mode is 'live', and these have no value: {', '.join(absent)}. Remedy: give each one explicitly",
+    )
+    _require(
+        settings.gateway.port > 0,
+        f"{where}: gateway.port is 0; allowed with run.mode 'live': 1 to 65535. Remedy: the live gateway's, e.g. 4001",
     )
     _require(
         not settings.venues.embedded,

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 PASSWORD_VARIABLE = "APEX_REDIS_PASSWORD"
 PROBE_TIMEOUT_S = 0.25
-READ_BLOCK_MS = 1_000
+READ_BLOCK_MS = 250
+"""Longest wait for new entries at once: a reader that is told to stop, or asked for a beat, hears it within this."""
+
 VERSION_MIN = (6, 2)
 
 
@@ -37,7 +39,7 @@ TIMEOUT_S: Mapping[Purpose, float] = {
     Purpose.LEDGER: 2.0,
     Purpose.BUS: 1.0,
     Purpose.HEALTH: 0.5,
-    Purpose.READER: 3.0 * READ_BLOCK_MS / 1_000,
+    Purpose.READER: 2.0,
     Purpose.TOOL: 5.0,
     Purpose.PROBE: PROBE_TIMEOUT_S,
 }

@@ -69,7 +69,7 @@ class SignalReader:
         return not self._thread.is_alive()
 
     def beat(self, nonce: int) -> None:
-        """Have the thread answer by `emit_beat(nonce, progress)` at its next round, within about a second."""
+        """Have the thread answer by `emit_beat(nonce, progress)` at its next round."""
         self._beats.append(nonce)
 
     def progress(self) -> dict[str, int]:
