@@ -1,0 +1,704 @@
+"""The broker's reducer: state × message, and the field's failures that belong to pure logic, by name."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from actors.broker import Broker
+from actors.broker_state import BrokerSettings, BrokerState, Surfaced
+from actors.effects import ClearAlarm, Count, Project, RaiseAlarm, StartTimer
+from actors.messages import (
+    AnyMessage,
+    BracketClosed,
+    BrokerSessionChanged,
+    CancelVenueOrder,
+    CommissionReported,
+    HaltChanged,
+    IntentOutcome,
+    Leg,
+    OrderChanged,
+    OrderType,
+    Outcome,
+    PicturesTaken,
+    PlaceBracket,
+    PositionChanged,
+    QueryVenue,
+    ReadVenue,
+    Recovered,
+    Resolution,
+    ResolveIntent,
+    RevokeGate,
+    SessionLost,
+    Side,
+    SubmitNotSent,
+    SubmitOrders,
+    TimerFired,
+    VenueErrorReported,
+)
+from kernels import ids
+from kernels.order_state import OrderState
+from tests.actors.money_bench import (
+    SECOND,
+    START,
+    UNIT,
+    Bench,
+    execution,
+    grant,
+    intent,
+    opened,
+    order_id,
+    report,
+    venue_read,
+    wrote,
+)
+
+S = OrderState
+LEGS = ("entry", "take_profit", "stop_loss")
+
+
+def fresh(**settings: object) -> Bench[BrokerState]:
+    return Bench(Broker(BrokerSettings(**settings)))  # type: ignore[arg-type]
+
+
+def ready(**settings: object) -> Bench[BrokerState]:
+    """With a session and an open gate."""
+    bench = fresh(**settings)
+    bench.feed(opened())
+    bench.feed(grant(bench))
+    return bench
+
+
+def placed(**settings: object) -> Bench[BrokerState]:
+    """One bracket written, not yet reported on."""
+    bench = ready(**settings)
+    bench.feed(PlaceBracket(intent()))
+    bench.feed(wrote(bench.driven(SubmitOrders)[0]))
+    return bench
+
+
+def working(**settings: object) -> Bench[BrokerState]:
+    """One bracket that the venue has acknowledged."""
+    bench = placed(**settings)
+    for leg in LEGS:
+        bench.feed(report(leg, "Submitted" if leg == "entry" else "PreSubmitted"))
+    return bench
+
+
+def states(bench: Bench[BrokerState], signal_id: str = "s1") -> list[OrderState]:
+    return [order.state for order in bench.state.families[ids.family_id("apex", signal_id)].orders]
+
+
+def resolution(kind: Resolution, session: str = "S2") -> ResolveIntent:
+    return ResolveIntent(intent().intent_id, session, kind, "absent twice")
+
+
+def counted(bench: Bench[BrokerState]) -> dict[str, int]:
+    return {effect.name: effect.by for effect in bench.did(Count)}
+
+
+# ---- placing
+
+
+def test_an_intent_is_journaled_as_pre_sent_with_all_its_ids_before_anything_is_driven() -> None:
+    bench = ready()
+    bench.feed(PlaceBracket(intent()))
+    family = bench.state.families[intent().intent_id]
+    assert states(bench) == [S.PRE_SENT] * 3
+    assert (family.account, family.client_id, family.generation) == ("DU1", 7, "DU1/7/1")
+    assert [order.venue_order_id for order in family.orders] == [100, 101, 102]
+    assert bench.records[-1].count(b"PlaceBracket") == 1
+    command = bench.driven(SubmitOrders)[0]
+    assert [ticket.transmit for ticket in command.tickets] == [False, False, True]
+    assert [ticket.parent_order_id for ticket in command.tickets] == [0, 100, 100]
+    assert [ticket.order_type for ticket in command.tickets] == [OrderType.MARKET, OrderType.LIMIT, OrderType.STOP]
+    assert [ticket.side for ticket in command.tickets] == [Side.BUY, Side.SELL, Side.SELL]
+    assert [ticket.client_order_id for ticket in command.tickets] == [order_id(leg) for leg in LEGS]
+    assert not command.resend
+    bench.check_replay()
+
+
+def test_an_intent_seen_before_in_any_form_is_ignored() -> None:
+    bench = placed()
+    before = bench.core
+    bench.feed(PlaceBracket(intent()))
+    assert bench.core is before
+    assert counted(bench) == {"intent_again": 1}
+    held = fresh()
+    held.feed(PlaceBracket(intent()))
+    before = held.core
+    held.feed(PlaceBracket(intent()))
+    assert held.core.role is before.role
+    halted = fresh()
+    halted.feed(HaltChanged("test", START))
+    halted.feed(PlaceBracket(intent()))
+    halted.feed(PlaceBracket(intent()))
+    assert not halted.owed
+
+
+@pytest.mark.parametrize("missing", ["session", "gate", "expired gate", "another session's gate"])
+def test_without_session_or_gate_an_intent_is_held_and_expires(missing: str) -> None:
+    bench = fresh()
+    if missing != "session":
+        bench.feed(opened())
+    if missing == "expired gate":
+        bench.feed(grant(bench))
+        bench.wait(15)
+    if missing == "another session's gate":
+        bench.feed(grant(bench, "S0"))
+    bench.feed(PlaceBracket(intent(expires_s=30)))
+    assert not bench.driven(SubmitOrders)
+    assert not bench.told(IntentOutcome)
+    assert StartTimer("held", SECOND) in bench.effects
+    bench.wait(31)
+    bench.feed(TimerFired("held"))
+    outcome = bench.told(IntentOutcome)[0]
+    assert (outcome.outcome, outcome.guard) == (Outcome.EXPIRED, "expired")
+    assert bench.state.held == {}
+    bench.feed(opened("S9"))
+    bench.feed(grant(bench, "S9"))
+    assert not bench.driven(SubmitOrders)
+    bench.check_replay()
+
+
+def test_a_held_intent_goes_out_when_the_gate_opens() -> None:
+    bench = fresh()
+    bench.feed(PlaceBracket(intent()))
+    bench.feed(opened())
+    bench.feed(grant(bench))
+    assert len(bench.driven(SubmitOrders)) == 1
+    assert bench.state.held == {}
+
+
+def test_held_intents_are_bounded_and_the_excess_is_refused_with_figures() -> None:
+    bench = fresh(held_max=2)
+    for n in range(3):
+        bench.feed(PlaceBracket(intent(f"s{n}")))
+    outcome = bench.told(IntentOutcome)[0]
+    assert (outcome.outcome, outcome.guard, outcome.figures["held"]) == (Outcome.REFUSED, "held_full", "2")
+
+
+def test_a_halt_refuses_new_and_held_intents_and_leaves_working_orders() -> None:
+    bench = working()
+    bench.feed(RevokeGate("S1", "test"))
+    bench.feed(PlaceBracket(intent("s2")))
+    bench.feed(HaltChanged("daily loss", START))
+    assert [told.guard for told in bench.told(IntentOutcome)] == ["halt"]
+    bench.feed(PlaceBracket(intent("s3")))
+    assert [told.outcome for told in bench.told(IntentOutcome)] == [Outcome.REFUSED]
+    assert states(bench) == [S.SUBMITTED] * 3
+    assert not bench.driven(CancelVenueOrder)
+    bench.check_replay()
+
+
+def test_an_intent_whose_id_does_not_follow_from_its_signal_is_refused() -> None:
+    bench = ready()
+    bench.feed(PlaceBracket(msgspec.structs.replace(intent(), intent_id="mine")))
+    assert [told.guard for told in bench.told(IntentOutcome)] == ["intent_id"]
+    assert not bench.driven(SubmitOrders)
+
+
+def test_intents_beyond_the_pace_wait_a_second() -> None:
+    bench = ready(intents_per_s_max=2)
+    sent = 0
+    for n in range(5):
+        bench.feed(PlaceBracket(intent(f"s{n}")))
+        sent += len(bench.driven(SubmitOrders))
+    assert (sent, len(bench.state.held)) == (2, 3)
+    bench.wait(1)
+    bench.feed(TimerFired("held"))
+    assert (len(bench.driven(SubmitOrders)), len(bench.state.held)) == (2, 1)
+
+
+def test_a_grant_of_an_older_reconciler_or_another_session_opens_nothing() -> None:
+    bench = fresh()
+    bench.feed(opened())
+    bench.feed(grant(bench, epoch=5))
+    bench.feed(RevokeGate("S1", "test"))
+    before = bench.core
+    bench.feed(grant(bench, epoch=4))
+    bench.feed(grant(bench, session="S0", epoch=6))
+    assert bench.core is before
+
+
+# ---- what became of the write
+
+
+def test_written_makes_orders_pending_and_gives_the_one_outcome() -> None:
+    bench = placed()
+    assert states(bench) == [S.PENDING] * 3
+    assert [told.outcome for told in bench.told(IntentOutcome)] == [Outcome.SUBMITTED]
+    for leg in LEGS:
+        bench.feed(report(leg))
+        assert not bench.told(IntentOutcome)
+    assert states(bench) == [S.SUBMITTED] * 3
+
+
+def test_a_report_that_overtakes_written_gives_the_outcome_once() -> None:
+    bench = ready()
+    bench.feed(PlaceBracket(intent()))
+    command = bench.driven(SubmitOrders)[0]
+    bench.feed(report())
+    assert len(bench.told(IntentOutcome)) == 1
+    bench.feed(wrote(command))
+    assert not bench.told(IntentOutcome)
+    assert states(bench) == [S.SUBMITTED, S.PENDING, S.PENDING]
+
+
+def not_sent(command: SubmitOrders, legs: int = 3) -> SubmitNotSent:
+    names = tuple(ticket.client_order_id for ticket in command.tickets[:legs])
+    return SubmitNotSent(command.session_id, command.intent_id, names, "test")
+
+
+def test_known_not_sent_goes_out_afresh_under_the_same_references_and_new_ids() -> None:
+    bench = ready()
+    bench.feed(PlaceBracket(intent()))
+    first = bench.driven(SubmitOrders)[0]
+    bench.feed(not_sent(first))
+    assert not bench.told(IntentOutcome)
+    bench.wait(1)
+    bench.feed(TimerFired("held"))
+    second = bench.driven(SubmitOrders)[0]
+    assert [t.client_order_id for t in second.tickets] == [t.client_order_id for t in first.tickets]
+    assert not {t.venue_order_id for t in second.tickets} & {t.venue_order_id for t in first.tickets}
+    bench.check_replay()
+
+
+def test_known_not_sent_ends_after_so_many_tries() -> None:
+    bench = ready(not_sent_max=2)
+    bench.feed(PlaceBracket(intent()))
+    bench.feed(not_sent(bench.driven(SubmitOrders)[0]))
+    bench.wait(1)
+    bench.feed(TimerFired("held"))
+    bench.feed(not_sent(bench.driven(SubmitOrders)[0]))
+    assert [(told.outcome, told.guard) for told in bench.told(IntentOutcome)] == [(Outcome.REFUSED, "not_sent")]
+    assert bench.state.held == {}
+
+
+def test_known_not_sent_after_expiry_expires() -> None:
+    bench = ready()
+    bench.feed(PlaceBracket(intent(expires_s=1)))
+    command = bench.driven(SubmitOrders)[0]
+    bench.wait(2)
+    bench.feed(not_sent(command))
+    assert [told.outcome for told in bench.told(IntentOutcome)] == [Outcome.EXPIRED]
+
+
+def test_not_sent_of_some_legs_only_proves_nothing_and_is_not_placed_again() -> None:
+    bench = ready()
+    bench.feed(PlaceBracket(intent()))
+    bench.feed(not_sent(bench.driven(SubmitOrders)[0], legs=1))
+    assert states(bench) == [S.UNKNOWN, S.PRE_SENT, S.PRE_SENT]
+    bench.wait(1)
+    bench.feed(TimerFired("held"))
+    assert not bench.driven(SubmitOrders)
+
+
+def test_a_lost_session_makes_unanswered_orders_unknown_and_shuts_the_gate() -> None:
+    bench = placed()
+    bench.feed(report())
+    bench.feed(SessionLost("S1", "reset"))
+    assert states(bench) == [S.SUBMITTED, S.UNKNOWN, S.UNKNOWN]
+    assert bench.state.gate is None
+    assert bench.told(BrokerSessionChanged) == [BrokerSessionChanged("", "")]
+    bench.check_replay()
+
+
+def test_a_recovery_ends_the_session_and_sends_nothing_again() -> None:
+    bench = placed()
+    bench.feed(Recovered(2))
+    assert states(bench) == [S.UNKNOWN] * 3
+    assert bench.state.session is None
+    assert not bench.driven(SubmitOrders)
+    bench.feed(opened("S2", 103))
+    bench.feed(grant(bench, "S2"))
+    bench.feed(PlaceBracket(intent()))
+    assert not bench.driven(SubmitOrders)
+
+
+def test_ids_are_never_drawn_twice_even_when_the_venue_rolls_them_back() -> None:
+    """Field note 9: the next valid id rolled back, and callbacks went to the wrong orders."""
+    bench = working()
+    bench.feed(SessionLost("S1", "nightly restart"))
+    bench.feed(opened("S2", 50))
+    bench.feed(grant(bench, "S2"))
+    bench.feed(PlaceBracket(intent("s2")))
+    command = bench.driven(SubmitOrders)[0]
+    assert [ticket.venue_order_id for ticket in command.tickets] == [103, 104, 105]
+    assert bench.state.families[command.intent_id].generation == "DU1/7/2"
+    # A report under an old order id, but with the new order's reference, moves the new order only.
+    bench.feed(report("entry", "Submitted", "S2", "s2", venue_order_id=100, perm_id=990))
+    assert states(bench, "s2") == [S.SUBMITTED, S.PRE_SENT, S.PRE_SENT]
+    bench.feed(report("entry", "Cancelled", "S2", "s2", venue_order_id=100, perm_id=990))
+    assert states(bench) == [S.SUBMITTED] * 3
+
+
+# ---- resolution
+
+
+def lost(**settings: object) -> Bench[BrokerState]:
+    """A written bracket whose session was lost, and a new session with the gate still shut."""
+    bench = placed(**settings)
+    bench.feed(SessionLost("S1", "reset"))
+    bench.feed(opened("S2", 100))
+    return bench
+
+
+def test_an_intent_absent_twice_is_sent_once_more_under_the_same_ids() -> None:
+    """Field note 11: reconciliation itself placed duplicate orders; so did treating a timeout as a failure."""
+    bench = lost()
+    bench.feed(resolution(Resolution.RESEND_SAME_ID))
+    command = bench.driven(SubmitOrders)[0]
+    assert (command.resend, command.session_id) == (True, "S2")
+    assert [ticket.venue_order_id for ticket in command.tickets] == [100, 101, 102]
+    before = bench.core
+    bench.feed(resolution(Resolution.RESEND_SAME_ID))
+    assert not bench.driven(SubmitOrders)
+    assert bench.core is before
+    bench.feed(not_sent(command))
+    assert states(bench) == [S.UNKNOWN] * 3
+    bench.feed(resolution(Resolution.RESEND_SAME_ID))
+    assert not bench.driven(SubmitOrders)
+    bench.check_replay()
+
+
+@pytest.mark.parametrize("obstacle", ["expired", "halt", "generation", "partly_there"])
+def test_where_a_resend_is_not_possible_the_orders_expire_with_an_alarm(obstacle: str) -> None:
+    bench = placed()
+    if obstacle == "partly_there":
+        bench.feed(report())
+    bench.feed(SessionLost("S1", "reset"))
+    bench.feed(opened("S2", 50 if obstacle == "generation" else 103))
+    if obstacle == "expired":
+        bench.wait(61)
+    if obstacle == "halt":
+        bench.feed(HaltChanged("test", START))
+    bench.feed(resolution(Resolution.RESEND_SAME_ID))
+    assert not bench.driven(SubmitOrders)
+    assert counted(bench)[f"resend_impossible.{obstacle}"] == 1
+    assert states(bench)[1:] == [S.EXPIRED] * 2
+    assert "intent_expired" in [alarm.name for alarm in bench.did(RaiseAlarm)]
+    assert not bench.told(IntentOutcome)  # it was given when the bytes left
+
+
+def test_giving_up_an_intent_without_an_outcome_gives_it_expired() -> None:
+    bench = ready()
+    bench.feed(PlaceBracket(intent()))
+    bench.feed(Recovered(2))
+    bench.feed(opened("S2", 103))
+    bench.feed(resolution(Resolution.EXPIRE))
+    assert [told.outcome for told in bench.told(IntentOutcome)] == [Outcome.EXPIRED]
+    assert len(bench.told(BracketClosed)) == 1
+    bench.check_replay()
+
+
+def test_a_resolution_that_facts_or_sessions_have_overtaken_does_nothing() -> None:
+    bench = lost()
+    for leg in LEGS:
+        bench.feed(report(leg, session="S2"))
+    before = bench.core
+    for session in ("S1", "S2"):
+        for kind in Resolution:
+            bench.feed(resolution(kind, session))
+            assert bench.core is before
+
+
+def test_working_brackets_come_back_after_a_restart_as_ours() -> None:
+    """Field note 12: working brackets came back after a restart as unknown external orders, unmanaged."""
+    bench = placed()
+    bench.feed(Recovered(2))
+    bench.feed(opened("S2", 103))
+    listed = tuple(report(leg, "PreSubmitted", "S2", venue_order_id=0) for leg in LEGS)
+    bench.feed(venue_read("S2", open_orders=listed))
+    assert states(bench) == [S.SUBMITTED] * 3
+    assert "external_order" not in [alarm.name for alarm in bench.did(RaiseAlarm)]
+    picture = bench.told(PicturesTaken)[0]
+    assert [order.state for order in picture.orders] == ["submitted"] * 3
+    assert [order.perm_id for order in picture.orders] == [900, 901, 902]
+
+
+def test_fills_while_disconnected_are_recovered_from_the_executions_of_the_read() -> None:
+    """Field note 10: fills that happened while 1100 held were never recovered."""
+    bench = working()
+    bench.feed(SessionLost("S1", "1100"))
+    bench.feed(opened("S2", 103))
+    done = report("entry", "Filled", "S2", completed=True, filled_qty=100 * UNIT)
+    read = venue_read("S2", executions=(execution("e.1.01", 100, session="S2"),), completed_orders=(done,))
+    bench.feed(read)
+    assert states(bench) == [S.FILLED, S.SUBMITTED, S.SUBMITTED]
+    assert bench.told(PositionChanged) == [PositionChanged("ACME", 100 * UNIT, 100 * UNIT)]
+    before = bench.core
+    bench.feed(read)
+    assert bench.core is before
+    bench.check_replay()
+
+
+@pytest.mark.parametrize("config", list(Surfaced))
+def test_an_order_that_surfaces_after_it_expired_is_adopted_or_cancelled_never_doubled(config: Surfaced) -> None:
+    bench = lost(surfaced=config)
+    bench.feed(resolution(Resolution.EXPIRE))
+    assert states(bench) == [S.EXPIRED] * 3
+    bench.feed(report("entry", "Submitted", "S2"))
+    assert states(bench)[0] is S.SUBMITTED
+    cancels = bench.driven(CancelVenueOrder)
+    assert [cancel.venue_order_id for cancel in cancels] == ([100] if config is Surfaced.CANCEL else [])
+    assert "surfaced" in [alarm.name for alarm in bench.did(RaiseAlarm)]
+    assert not bench.driven(SubmitOrders)
+    assert not bench.told(IntentOutcome)
+
+
+def test_of_two_instances_with_one_client_id_the_others_orders_stay_out_of_our_state() -> None:
+    """Field note 20: two instances with one client id."""
+    bench = working()
+    before = bench.core
+    theirs = ids.client_order_id("other fund", "s1", "entry")
+    bench.feed(msgspec.structs.replace(report(), client_order_id=theirs, perm_id=5))
+    bench.feed(execution("x.1.01", 10, client_order_id=theirs))
+    assert bench.core is before
+    assert [alarm.name for alarm in bench.did(RaiseAlarm)] == ["external_order"]
+    mine = ids.client_order_id("apex", "never seen", "entry")
+    bench.feed(msgspec.structs.replace(report(), client_order_id=mine, perm_id=6))
+    assert [note.kind for note in bench.state.incidents] == ["missing_here"]
+
+
+# ---- facts
+
+
+def test_a_bracket_lives_from_fill_to_exit_and_closes_once() -> None:
+    bench = working()
+    bench.feed(execution("e.1.01", 60))
+    assert [(told.state, told.cum_qty) for told in bench.told(OrderChanged)] == [("partially_filled", 60 * UNIT)]
+    bench.feed(execution("e.2.01", 40, px=101))
+    told = bench.told(OrderChanged)[0]
+    assert (told.state, told.avg_px, told.leg) == ("filled", 10_040_000_000, Leg.ENTRY)
+    bench.feed(execution("e.3.01", 100, 110, "take_profit", Side.SELL))
+    assert not bench.told(BracketClosed)
+    assert bench.told(PositionChanged) == [PositionChanged("ACME", 0, 0)]
+    bench.feed(report("stop_loss", "Cancelled"))
+    assert bench.told(BracketClosed) == [BracketClosed(intent().intent_id, "ACME")]
+    assert bench.state.positions["ACME"].realized == 960 * UNIT * UNIT
+    bench.feed(report("stop_loss", "Cancelled"))
+    assert not bench.owed
+    bench.check_replay()
+
+
+def test_a_duplicate_execution_changes_nothing_and_is_counted() -> None:
+    bench = working()
+    bench.feed(execution("e.1.01", 60))
+    before = bench.core
+    bench.feed(execution("e.1.01", 60))
+    bench.feed(execution("e.1.01", 60, session="S0"))
+    assert bench.core is before
+    assert counted(bench) == {"execution_again": 1}
+
+
+def test_a_correction_replaces_its_execution_and_an_older_one_is_ignored() -> None:
+    bench = working()
+    bench.feed(execution("e.1.01", 100))
+    bench.feed(execution("e.1.02", 40, px=99))
+    assert states(bench)[0] is S.PARTIALLY_FILLED
+    assert bench.state.positions["ACME"].qty == 40 * UNIT
+    bench.feed(execution("e.1.01", 100))
+    assert bench.state.positions["ACME"].qty == 40 * UNIT
+    assert bench.state.families[intent().intent_id].orders[0].notional == 40 * 99 * UNIT * UNIT
+    bench.check_replay()
+
+
+def test_a_fill_after_cancelled_counts() -> None:
+    bench = working()
+    bench.feed(report("entry", "Cancelled"))
+    bench.feed(execution("e.1.01", 100))
+    assert states(bench)[0] is S.FILLED
+    bench.feed(report("entry", "Cancelled"))
+    assert states(bench)[0] is S.FILLED
+    assert bench.state.incidents == ()
+
+
+def test_the_venues_word_filled_fills_nothing_without_executions() -> None:
+    bench = placed()
+    bench.feed(report("entry", "Filled", filled_qty=100 * UNIT))
+    assert states(bench)[0] is S.SUBMITTED
+    assert bench.state.positions == {}
+
+
+@pytest.mark.parametrize("code", [103, 104, 105, 135, 161, 201, 202, 321, 10147, 10148, 10311, 10349])
+def test_an_error_code_never_changes_a_state(code: int) -> None:
+    bench = working()
+    before = bench.core
+    bench.feed(VenueErrorReported("S1", 100, code, "text"))
+    assert bench.core is before
+
+
+def test_an_inactive_order_may_be_revived_and_closes_its_bracket_only_when_it_is_no_longer_listed() -> None:
+    bench = working()
+    bench.feed(report("entry", "Inactive"))
+    for leg in LEGS[1:]:
+        bench.feed(report(leg, "Cancelled"))
+    assert not bench.told(BracketClosed)
+    bench.feed(report("entry", "Submitted"))
+    assert states(bench)[0] is S.SUBMITTED
+    bench.feed(report("entry", "Inactive"))
+    bench.feed(venue_read(open_orders=(report("entry", "Inactive"),)))
+    assert not bench.told(BracketClosed)
+    bench.feed(venue_read(failed=("open_orders",)))
+    assert not bench.told(BracketClosed)
+    bench.feed(venue_read())
+    assert len(bench.told(BracketClosed)) == 1
+    assert states(bench)[0] is S.REJECTED
+
+
+def test_a_child_that_the_venue_reduced_is_filled_at_its_reduced_size() -> None:
+    """Field note 13: partial fills left children of the wrong size."""
+    bench = working()
+    bench.feed(execution("e.1.01", 40))
+    bench.feed(report("entry", "Cancelled"))
+    bench.feed(report("take_profit", "Submitted", qty=40 * UNIT))
+    bench.feed(execution("e.2.01", 40, 110, "take_profit", Side.SELL))
+    assert states(bench) == [S.CANCELLED, S.FILLED, S.SUBMITTED]
+    assert bench.state.positions["ACME"].qty == 0
+
+
+def test_executions_beyond_the_size_are_an_incident_and_count_all_the_same() -> None:
+    bench = working()
+    bench.feed(execution("e.1.01", 150))
+    assert [note.kind for note in bench.state.incidents] == ["overfilled"]
+    assert bench.state.positions["ACME"].qty == 150 * UNIT
+
+
+def test_an_illegal_transition_is_an_incident_recorded_once() -> None:
+    bench = working()
+    bench.feed(report("entry", "Cancelled"))
+    bench.feed(report("entry", "Submitted"))
+    assert [note.kind for note in bench.state.incidents] == ["illegal_transition"]
+    assert states(bench)[0] is S.CANCELLED
+    before = bench.core
+    bench.feed(report("entry", "Submitted"))
+    assert bench.core is before
+    assert counted(bench) == {"incident.illegal_transition": 1}
+
+
+def test_a_second_perm_id_for_one_reference_is_an_incident_and_moves_nothing() -> None:
+    bench = working()
+    bench.feed(report("entry", "Cancelled", perm_id=999))
+    assert states(bench)[0] is S.SUBMITTED
+    assert [note.kind for note in bench.state.incidents] == ["two_perm_ids"]
+
+
+def test_a_report_without_reference_is_known_by_its_perm_id_alone() -> None:
+    bench = working()
+    bench.feed(msgspec.structs.replace(report("entry", "Cancelled"), client_order_id="", venue_order_id=0))
+    assert states(bench)[0] is S.CANCELLED
+    before = bench.core
+    # The same order id with another permId and no reference is somebody else's.
+    bench.feed(msgspec.structs.replace(report("stop_loss", "Cancelled"), client_order_id="", perm_id=1))
+    assert bench.core is before
+
+
+@pytest.mark.parametrize("order", ["late", "first", "again"])
+def test_a_commission_counts_once_whenever_it_comes(order: str) -> None:
+    bench = working()
+    commission = CommissionReported("S1", "e.1.01", 1_00_000_000, "USD")
+    fill = execution("e.1.01", 100)
+    orders: dict[str, tuple[AnyMessage, ...]] = {
+        "late": (fill, commission),
+        "first": (commission, fill),
+        "again": (fill, commission, commission),
+    }
+    for message in orders[order]:
+        bench.feed(message)
+    assert bench.state.positions["ACME"].commission == 1_00_000_000
+    assert bench.state.early_commissions == {}
+    bench.check_replay()
+
+
+# ---- sessions, reads, bounds
+
+
+def test_another_sessions_reports_and_reads_are_counted_and_left() -> None:
+    bench = working()
+    before = bench.core
+    messages: tuple[AnyMessage, ...] = (
+        report("entry", "Cancelled", "S0"),
+        venue_read("S0", open_orders=(report("entry", "Cancelled", "S0"),)),
+        ReadVenue("S0", "r"),
+        SessionLost("S0", "old"),
+    )
+    for message in messages:
+        bench.feed(message)
+        assert bench.core is before
+        assert counted(bench) == {"another_session": 1}
+
+
+def test_a_read_is_asked_of_the_driver_without_a_journal_entry() -> None:
+    bench = working()
+    before = bench.core
+    bench.feed(ReadVenue("S1", "r7", positions_only=True))
+    assert bench.core is before
+    assert bench.driven(QueryVenue) == [QueryVenue("S1", "r7", True)]
+
+
+def test_a_session_of_another_account_is_not_used() -> None:
+    bench = fresh(account="DU2")
+    bench.feed(opened())
+    assert bench.state.session is None
+    assert [alarm.name for alarm in bench.did(RaiseAlarm)] == ["account"]
+
+
+def test_orders_without_the_venues_word_raise_an_alarm_that_clears() -> None:
+    bench = placed()
+    bench.wait(10)
+    bench.feed(TimerFired("stuck"))
+    assert [alarm.name for alarm in bench.did(RaiseAlarm)] == ["order_stuck"]
+    for leg in LEGS:
+        bench.feed(report(leg))
+    bench.feed(TimerFired("stuck"))
+    assert bench.effects == [ClearAlarm("order_stuck")]
+
+
+def test_closed_families_are_pruned_oldest_first_and_never_placed_again() -> None:
+    bench = ready(families_max=2, intents_per_s_max=100)
+    for n in range(4):
+        bench.feed(PlaceBracket(intent(f"s{n}")))
+        for leg in LEGS:
+            bench.feed(report(leg, "Cancelled", signal_id=f"s{n}", perm_id=10 * n + LEGS.index(leg) + 1))
+    assert list(bench.state.families) == [ids.family_id("apex", name) for name in ("s2", "s3")]
+    assert list(bench.state.done) == [ids.family_id("apex", name) for name in ("s0", "s1")]
+    deleted = [effect.field for effect in bench.did(Project) if not effect.value]
+    assert deleted == []
+    bench.feed(PlaceBracket(intent("s0")))
+    assert not bench.driven(SubmitOrders)
+    bench.feed(report("entry", "Cancelled", signal_id="s0", perm_id=1))
+    assert counted(bench) == {"report_of_pruned": 1}
+    bench.check_replay()
+
+
+def test_open_families_at_their_bound_hold_further_intents_back() -> None:
+    bench = ready(families_max=1)
+    bench.feed(PlaceBracket(intent("s1")))
+    bench.feed(PlaceBracket(intent("s2")))
+    assert not bench.driven(SubmitOrders)
+    assert counted(bench)["held.families"] == 1
+
+
+def test_fills_beyond_the_bound_are_folded_away_without_moving_the_position() -> None:
+    bench = working(fills_max=2)
+    for n in range(5):
+        fill = msgspec.structs.replace(execution(f"e.{n}.01", 10, 100 + n), ts_event_ns=START + n)
+        bench.feed(fill)
+    assert len(bench.state.fills) == 2
+    assert bench.state.positions["ACME"].qty == 50 * UNIT
+    bench.feed(execution("e.0.01", 10))
+    assert [note.kind for note in bench.state.incidents] == ["execution_too_old"]
+    assert bench.state.positions["ACME"].qty == 50 * UNIT
+    bench.feed(msgspec.structs.replace(execution("e.4.02", 5, 100), ts_event_ns=START + 4))
+    assert bench.state.positions["ACME"].qty == 45 * UNIT
+    bench.check_replay()
+
+
+def test_projections_follow_orders_and_positions() -> None:
+    bench = working()
+    bench.feed(execution("e.1.01", 60))
+    fields = {(effect.key_type, effect.field): msgspec.json.decode(effect.value) for effect in bench.did(Project)}
+    order = fields["orders", order_id()]
+    assert (order["cum_qty"], order["leaves_qty"], order["state"]) == (60 * UNIT, 40 * UNIT, "partially_filled")
+    assert fields["positions", "ACME"]["qty"] == 60 * UNIT
