@@ -1,0 +1,75 @@
+"""A fault plan in a real process: what the simulator does to a shell, done to an actor that runs.
+
+Empty by default, and then not even constructed. Rules come from `[faults]` of the settings or from a test.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+
+import msgspec
+
+from actors.messages import Envelope
+from actors.ports import FaultPoint, LedgerAway
+from config.schema import FaultRule
+
+
+class Delayed(msgspec.Struct, frozen=True):
+    """An envelope to be sent later."""
+
+    after_s: float
+    envelope: Envelope
+
+
+class FaultPlan:
+    """Implements `ports.Faults`, and the message faults of a host's transport.
+
+    A rule strikes on the `nth` match of role, point and message type (0: on every). Actions at a point: `crash`
+    (SIGKILL to itself), `hang`, `ledger_away`; on a send: `drop`, `delay`, `duplicate`, `reorder` (after the next).
+    """
+
+    def __init__(self, role: str, rules: tuple[FaultRule, ...], seed: int) -> None:
+        self._rules = [rule for rule in rules if rule.role in ("*", role)]
+        self._hits = [0] * len(self._rules)
+        self._random = random.Random(f"{seed}:{role}")
+        self._held: list[Envelope] = []
+
+    def at(self, point: FaultPoint, envelope: Envelope | None, name: str) -> None:
+        """Strike here if a rule says so."""
+        for action, arg_s in self._struck(point.value, name):
+            if action == "crash":
+                os.kill(os.getpid(), signal.SIGKILL)
+            elif action == "hang":
+                time.sleep(arg_s or 3600.0)
+            elif action == "ledger_away":
+                raise LedgerAway(f"fault plan: ledger away at {point.value}")
+
+    def on_send(self, envelope: Envelope) -> list[Delayed]:
+        """What becomes of an envelope: nothing, itself, itself later, twice, or after the next one."""
+        name = type(envelope.body).__name__
+        out = [Delayed(0.0, envelope)]
+        for action, arg_s in self._struck("send", name):
+            if action == "drop":
+                return []
+            if action == "delay":
+                out = [Delayed(arg_s * self._random.uniform(0.5, 1.5), envelope)]
+            elif action == "duplicate":
+                out = [*out, Delayed(0.0, envelope)]
+            elif action == "reorder":
+                self._held.append(envelope)
+                return []
+        out.extend(Delayed(0.0, held) for held in self._held)
+        self._held.clear()
+        return out
+
+    def _struck(self, point: str, name: str) -> list[tuple[str, float]]:
+        struck: list[tuple[str, float]] = []
+        for index, rule in enumerate(self._rules):
+            if rule.point == point and rule.message in ("*", name):
+                self._hits[index] += 1
+                if rule.nth in (0, self._hits[index]):
+                    struck.append((rule.action, rule.arg_s))
+        return struck

@@ -1,0 +1,170 @@
+"""Builders: from the settings to an actor with its adapters. `ChildSpec.actor` names them.
+
+Each runs in the actor's own process, after the fork; nothing here is shared with another.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from actors.adapters.assembly import Assembly, BuildContext, HostedDriver
+from actors.adapters.clock import SystemClock
+from actors.adapters.fault_plan import FaultPlan
+from actors.adapters.ib_driver import IbDriver, IbSettings
+
+#from actors.adapters.ib_prices import PriceDriver, PriceSettings
+from actors.adapters.identity import IdentityFile
+from actors.adapters.redis_bus import RedisBus
+from actors.adapters.redis_client import Purpose, connect
+from actors.adapters.redis_ledger import RedisLedger
+from actors.adapters.signal_driver import SignalDriver
+from actors.adapters.trace_file import NullTracer, TraceFile
+from actors.allocator import Allocator, AllocatorSettings
+from actors.broker import Broker
+from actors.broker_state import BrokerSettings
+from actors.momentum import Momentum, MomentumSettings
+from actors.reconciler import Reconciler, ReconcilerSettings
+from actors.role import Role
+from kernels.sizing import FIXED, Caps
+
+BROKER = "broker.paper"
+PRICE_CLIENT_ID_OFFSET = 1
+"""The market-data session is a client of its own: IB closes a second session with one id."""
+
+
+def broker(context: BuildContext) -> Assembly:
+    """The one broker of the first form: IB, paper."""
+    gateway, fund = context.settings.gateway, context.settings.fund
+    role = Broker(BrokerSettings(name=context.role, fund=fund.name, account=gateway.account))
+    driver = IbDriver(
+        IbSettings(
+            host=gateway.host,
+            port=gateway.port,
+            client_id=gateway.client_id,
+            run_prefix=f"{context.run_id[:8]}.{os.getpid()}.{context.incarnation}",
+            account=gateway.account,
+            connect_s_max=gateway.connect_timeout_s,
+        ),
+        SystemClock(),
+        _halted(context),
+        random.Random().random,
+    )
+    return _assemble(context, role, driver)
+
+
+def reconciler(context: BuildContext) -> Assembly:
+    """Compares the broker's pictures and grants the gate."""
+    settings = context.settings.reconciler
+    role = Reconciler(
+        ReconcilerSettings(
+            name=context.role,
+            fund=context.settings.fund.name,
+            broker=BROKER,
+            gate_ttl_ns=_ns(settings.gate_ttl_s),
+            read_age_ns_max=_ns(settings.positions_every_s * 2.5),
+            positions_every_ns=_ns(settings.positions_every_s),
+            orders_every_ns=_ns(settings.orders_every_s),
+            grace_ns=_ns(settings.grace_s),
+        )
+    )
+    return _assemble(context, role, None)
+
+
+def allocator(context: BuildContext) -> Assembly:
+    """Turns signals into intents."""
+    fund = context.settings.fund
+    role = Allocator(
+        AllocatorSettings(
+            name=context.role,
+            fund=fund.name,
+            broker=BROKER,
+            equity=_fixed(fund.equity),
+            fraction_bps=round(fund.fraction * 10_000),
+            caps=Caps(
+                order_notional_max=_fixed(fund.max_position_notional),
+                symbol_notional_max=_fixed(fund.max_position_notional),
+                gross_notional_max=_fixed(fund.max_gross_notional),
+                order_qty_max=_fixed(fund.max_position_notional),
+            ),
+            open_max=fund.max_open_brackets,
+        )
+    )
+    settings = context.settings
+    driver = SignalDriver(
+        lambda: connect(settings.ledger.bus_url, Purpose.READER, settings),
+        context.role,
+        f"{context.role}.{os.getpid()}",
+    )
+    return _assemble(context, role, driver)
+
+
+def momentum(context: BuildContext) -> Assembly:
+    """The built-in source of signals, on the gateway's own prices."""
+    settings, gateway = context.settings.momentum, context.settings.gateway
+    role = Momentum(
+        MomentumSettings(
+            name=context.role,
+            window=max(2, round(settings.lookback_s)),
+            threshold_bps=round(settings.threshold_bps),
+            take_profit_bps=round(settings.take_profit_bps),
+            stop_bps=round(settings.stop_bps),
+            lifetime_ns=_ns(settings.ttl_s),
+        )
+    )
+    driver = PriceDriver(
+        PriceSettings(
+            host=gateway.host,
+            port=gateway.port,
+            client_id=gateway.client_id + PRICE_CLIENT_ID_OFFSET,
+            symbols=settings.symbols,
+        ),
+        SystemClock(),
+        random.Random().random,
+    )
+    return _assemble(context, role, driver)
+
+
+def _assemble(context: BuildContext, role: Role[Any], driver: HostedDriver | None) -> Assembly:
+    settings, run_dir = context.settings, context.run_dir
+    identity = IdentityFile(Path(run_dir) / "identity.json")
+    ledger_client = connect(settings.ledger.url, Purpose.LEDGER, settings)
+    owner = f"{context.run_id[:8]} pid {os.getpid()}"
+    rules = settings.faults.plan
+    return Assembly(
+        role=role,
+        ledger=RedisLedger(ledger_client, context.role, owner, identity),
+        bus=RedisBus(
+            connect(settings.ledger.bus_url, Purpose.BUS, settings), context.role, run_dir, settings.run.lines_mb_max
+        ),
+        tracer=TraceFile(run_dir, context.role, settings.run.trace_mb_max) if settings.run.trace else NullTracer(),
+        driver=driver,
+        faults=FaultPlan(context.role, rules, settings.faults.seed) if rules else None,
+        snapshot_every=settings.run.snapshot_every,
+    )
+
+
+def _halted(context: BuildContext) -> _Halted:
+    return _Halted(IdentityFile(Path(context.run_dir) / "identity.json"))
+
+
+class _Halted:
+    """The halt latch, read (cheaply) before every write to a venue."""
+
+    def __init__(self, identity: IdentityFile) -> None:
+        self._identity = identity
+
+    def __call__(self) -> str:
+        halt = self._identity.halt()
+        return halt.reason if halt is not None else ""
+
+
+def _ns(seconds: float) -> int:
+    return round(seconds * 1_000_000_000)
+
+
+def _fixed(amount: Decimal) -> int:
+    return int(amount * FIXED)

@@ -1,0 +1,392 @@
+"""`run.py run`: the guardian. Keeps Redis, the paper venues and the engine's session running, and guards the root.
+
+Single-threaded: it forks the engine. Holds the run directory's lock for as long as it lives. Nothing of the engine
+starts before the ledger serves and is the one that the identity file knows.
+"""
+
+from __future__ import annotations
+
+import enum
+import os
+import select
+import shutil
+import signal
+import time
+import uuid
+from pathlib import Path
+
+import msgspec
+from loguru import logger
+
+from actors.adapters.identity import IdentityDamaged, IdentityFile
+from actors.adapters.inspection import ServerAway
+from actors.adapters.ledger_check import LedgerRefused, check_ledger, release_owners
+from actors.adapters.logs import log_to_terminal
+from actors.adapters.redis_binary import BinaryRefused
+from actors.adapters.redis_client import Purpose, ServerKind, SettingsRefused, check_settings, connect
+from actors.adapters.redis_server import EmbeddedRedis, ServerFailed
+from config.schema import Settings
+from supervisors.boot import Booted, boot
+from supervisors.exit_note import read_exit_note
+from supervisors.guardian import EngineProcess, RunDirTaken, RunLock, SessionRecord, StaleProcessesRemain, clear_stale
+from supervisors.lifeline import ProcessIdentity, kill_if_same
+from supervisors.notify import notify
+from supervisors.outside import Outside, OutsideFailed, VenueProgram
+from supervisors.run_files import EngineFile, ProcessNote, resolved, write_engine_file
+from supervisors.session_record import MARKS_NAME
+from supervisors.spec import ExitReason
+from supervisors.transport import PortTaken, admin_port
+
+TICK_S = 0.25
+ENGINE_STARTS_MAX = 20
+ENGINE_PERIOD_S = 60.0
+HUNG_GRACE_S = 2.0
+VENUE_STOP_S = 1.0
+ENDED_BY_SIGNAL = ("view", "exchange", "gateway")
+
+
+class RefusedToWipe(RuntimeError):
+    """--fresh was asked for on a folder that is not a run directory."""
+
+
+REFUSALS = (
+    RunDirTaken,
+    StaleProcessesRemain,
+    RefusedToWipe,
+    LedgerRefused,
+    IdentityDamaged,
+    SettingsRefused,
+    ServerFailed,
+    BinaryRefused,
+    OutsideFailed,
+    PortTaken,
+    ServerAway,
+)
+"""What ends a start in order, with its text and its remedy, instead of a traceback."""
+
+
+class ExitCode(enum.IntEnum):
+    """What the process says to whoever started it."""
+
+    OK = 0
+    FAILED = 1
+    USAGE = 64
+    NOT_RUNNING = 69
+    BUDGET_SPENT = 75
+    """Halted and ended; systemd or launchd starts it afresh, still halted."""
+    REFUSED = 78
+    """Something only a person can settle: a setting, another run on this directory, a foreign ledger."""
+
+
+class Guardian:
+    """One run of the engine, from lock to summary."""
+
+    def __init__(self, settings: Settings, with_view: bool) -> None:
+        self.settings = settings
+        self.run_dir = Path(settings.run.run_dir).resolve()
+        self.run_id = uuid.uuid4().hex
+        self.outside: list[Outside] = []
+        self.engine: EngineProcess | None = None
+        self.booted: Booted | None = None
+        self.starts: list[float] = []
+        self._with_view = with_view
+        self._stop = False
+        self._redis: list[EmbeddedRedis] = []
+        self._pending = b""
+        self._started_ns = time.time_ns()
+
+    # ---- the order of a run
+
+    def run(self, fresh: bool) -> int:
+        """Serve until told to stop. Raises what refuses a start (see `run_engine`)."""
+        self.run_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with RunLock(self.run_dir) as lock:
+            record = SessionRecord.load(self.run_dir)
+            if record is not None:
+                for line in clear_stale(record):
+                    logger.warning("cleared what an earlier run left: {}", line)
+            if fresh:
+                _wipe(self.run_dir, keep={lock.path.name, MARKS_NAME})
+            shutil.rmtree(self.run_dir / "exits", ignore_errors=True)
+            signals = _SignalPipe()
+            try:
+                self._start_redis()
+                self._start_venues()
+                self._start_engine()
+                return self._serve(signals)
+            finally:
+                notify("STOPPING=1")
+                self._stop_everything()
+                SessionRecord.clear(self.run_dir)
+
+    def _serve(self, signals: _SignalPipe) -> int:
+        while not signals.stop_asked:
+            code = self._turn(signals)
+            if code is not None:
+                return code
+        logger.info("stopping")
+        return ExitCode.OK
+
+    def _turn(self, signals: _SignalPipe) -> int | None:
+        """Wait for anything to happen, for at most a tick, and mend it."""
+        watched = [signals.descriptor]
+        watched += [one.watch.fileno() for one in self.outside if one.watch is not None]
+        if self.engine is not None:
+            watched += self.engine.descriptors()
+        select.select(watched, [], [], TICK_S)
+        signals.drain()
+        for one in self.outside:
+            if one.revive():
+                self._write_down()
+        self._read_boot_report()
+        if self.engine is not None and (self.engine.gone() or self._root_is_hung()):
+            return self._engine_died()
+        if self.booted is not None and self.booted.serving:
+            notify("WATCHDOG=1")
+        return None
+
+    # ---- Redis and the venues
+
+    def _start_redis(self) -> None:
+        ledger = self.settings.ledger
+        for kind, url, memory_mb in (
+            (ServerKind.LEDGER, ledger.url, ledger.ledger_mb_max),
+            (ServerKind.BUS, ledger.bus_url, ledger.bus_mb_max),
+        ):
+            if url:
+                continue
+            server = EmbeddedRedis(kind, self.run_dir, memory_mb)
+            self._redis.append(server)
+            one = Outside(f"redis.{kind.value}", lambda server=server: _start_server(server))  # type: ignore[misc]
+            one.start()
+            self.outside.append(one)
+            self._resolve(**{"url" if kind is ServerKind.LEDGER else "bus_url": server.url})
+        self._check_servers()
+
+    def _check_servers(self) -> None:
+        settings = self.settings
+        identity = IdentityFile(self.run_dir / "identity.json")
+        for kind, url in ((ServerKind.LEDGER, settings.ledger.url), (ServerKind.BUS, settings.ledger.bus_url)):
+            client = connect(url, Purpose.TOOL, settings)
+            for lacking in check_settings(client, kind, settings.ledger.accept_less_durability):
+                logger.warning("accepted with less durability: {}", lacking)
+            if kind is ServerKind.LEDGER:
+                check_ledger(identity, client)
+                release_owners(client)
+            client.close()
+
+    def _start_venues(self) -> None:
+        if not self.settings.venues.embedded:
+            return
+        venues = self.settings.venues
+        exchange = VenueProgram(
+            "exchange", self.run_id, self.run_dir, _exchange_arguments(self.settings), "exchange.json"
+        )
+        gateway = VenueProgram("gateway", self.run_id, self.run_dir, _gateway_arguments(self.settings), "gateway.json")
+        for program, first_ports in (
+            (exchange, (venues.exchange.port, None)),
+            (gateway, (venues.gateway.port, venues.gateway.control_port)),
+        ):
+            one = Outside(program.name, VenueLauncher(program, *first_ports))
+            one.start()
+            self.outside.append(one)
+        at, gate = exchange.address(), gateway.address()
+        assert at is not None, "launch returns only once the address is written"
+        assert gate is not None, "launch returns only once the address is written"
+        self._resolve(rest_url=f"http://127.0.0.1:{at.port}", ws_url=f"ws://127.0.0.1:{at.port}")
+        self._resolve(gateway_port=gate.port, gateway_control_port=gate.control_port)
+
+    def _resolve(self, **found: str | int) -> None:
+        renamed = {"url": "ledger_url"}
+        values = {renamed.get(name, name): value for name, value in found.items()}
+        content = msgspec.convert({"run_id": self.run_id, "pid": os.getpid(), "started_ns": 0, **values}, EngineFile)
+        self.settings = resolved(self.settings, content)
+
+    # ---- the engine
+
+    def _start_engine(self) -> None:
+        self.starts = [at for at in self.starts if time.monotonic() - at < ENGINE_PERIOD_S] + [time.monotonic()]
+        guardian = ProcessIdentity.of(os.getpid())
+        port = admin_port(self.run_dir)
+        settings, run_id = self.settings, self.run_id
+        (self.run_dir / "root.beat").touch()
+        self.engine = EngineProcess.start(lambda report: boot(settings, run_id, guardian, port, report))
+        self.booted, self._pending = None, b""
+        self._write_down()
+
+    def _read_boot_report(self) -> None:
+        if self.engine is None:
+            return
+        self._pending += self.engine.read_report()
+        *lines, self._pending = self._pending.split(b"\n")
+        for line in lines:
+            self.booted = msgspec.json.decode(line, type=Booted)
+            self.engine.watch_also(self.booted.root, self.booted.admin)
+            self._write_down()
+            if self.booted.serving:
+                logger.info("the tree serves: root {}, admin {}", self.booted.root.pid, self.booted.admin.pid)
+                notify("READY=1\nSTATUS=the tree serves")
+
+    def _root_is_hung(self) -> bool:
+        if self.booted is None:
+            return False
+        age_s = time.time() - (self.run_dir / "root.beat").stat().st_mtime
+        if age_s <= self.settings.supervision.dead_after_s + HUNG_GRACE_S:
+            return False
+        logger.error("root has not beaten for {:.0f} s; killing it", age_s)
+        return True
+
+    def _engine_died(self) -> int | None:
+        assert self.engine is not None
+        self.engine.kill_session()
+        note = read_exit_note(str(self.run_dir), "root", 1)
+        if note is not None and note.reason is ExitReason.ESCALATED:
+            logger.critical("root gave up and halted trading: {}", note.text)
+            return ExitCode.BUDGET_SPENT
+        if len(self.starts) >= ENGINE_STARTS_MAX:
+            text = f"the engine was started {len(self.starts)} times within {ENGINE_PERIOD_S:.0f} s"
+            IdentityFile(self.run_dir / "identity.json").latch_halt(text, "run.py")
+            logger.critical("{}; halted, giving up", text)
+            return ExitCode.BUDGET_SPENT
+        logger.warning("root, admin or their starter is gone; starting the engine anew")
+        self._start_engine()
+        return None
+
+    # ---- written down, stopped
+
+    def _write_down(self) -> None:
+        ledger, exchange, gateway = self.settings.ledger, self.settings.exchange, self.settings.gateway
+        own = {server.url for server in self._redis}
+        notes = [ProcessNote(one.role, one.identity.pid, one.restarts) for one in self.outside if one.identity]
+        if self.engine is not None:
+            notes.append(ProcessNote("starter", self.engine.identity.pid, len(self.starts) - 1))
+        if self.booted is not None:
+            notes.append(ProcessNote("admin", self.booted.admin.pid, len(self.starts) - 1))
+            notes.append(ProcessNote("root", self.booted.root.pid, len(self.starts) - 1))
+        content = EngineFile(
+            run_id=self.run_id,
+            pid=os.getpid(),
+            started_ns=self._started_ns,
+            ledger_url=ledger.url if ledger.url in own else "",
+            bus_url=ledger.bus_url if ledger.bus_url in own else "",
+            rest_url=exchange.rest_url,
+            ws_url=exchange.ws_url,
+            gateway_port=gateway.port,
+            gateway_control_port=gateway.control_port,
+            engine_starts=len(self.starts),
+            processes=tuple(notes),
+        )
+        write_engine_file(self.settings, content)
+        outside = tuple(one.identity for one in self.outside if one.identity is not None)
+        engine = (self.engine.identity,) if self.engine is not None else ()
+        if self.booted is not None:
+            engine = (*engine, self.booted.admin, self.booted.root)
+        SessionRecord.of(self.run_id, engine, outside).save(self.run_dir)
+
+    def _stop_everything(self) -> None:
+        """Engine, then venues, then Redis: within five seconds in all."""
+        if self.engine is not None:
+            self.engine.stop(self.settings.supervision.stop_timeout_s * 0.8)
+        for one in self.outside:
+            if one.watch is not None and one.role in ENDED_BY_SIGNAL and one.identity is not None:
+                kill_if_same(one.identity, signal.SIGTERM)
+        for one in self.outside:
+            if one.watch is None or one.identity is None or one.role not in ENDED_BY_SIGNAL:
+                continue
+            if not one.watch.wait(VENUE_STOP_S):
+                kill_if_same(one.identity, signal.SIGKILL)
+        for server in reversed(self._redis):
+            server.stop(1.0)
+
+
+def run_engine(settings: Settings, fresh: bool, with_view: bool) -> tuple[int, str]:
+    """Run until stopped; return the exit code and the last words (a summary, or why it was refused)."""
+    log_to_terminal(settings.run.log_level)
+    guardian = Guardian(settings, with_view)
+    try:
+        return guardian.run(fresh), ""
+    except REFUSALS as error:
+        return ExitCode.REFUSED, f"apex: {error}"
+
+
+class VenueLauncher:
+    """Starts a venue on the ports it had before, so that its clients find it again; the first time on those given."""
+
+    def __init__(self, program: VenueProgram, port: int, control_port: int | None) -> None:
+        self._program = program
+        self._port = port
+        self._control_port = control_port
+
+    def __call__(self) -> int:
+        """Launch; return the pid. Raises OutsideFailed."""
+        self._program.reap()
+        arguments = ["--port", str(self._port)]
+        if self._control_port is not None:
+            arguments += ["--control", str(self._control_port)]
+        pid = self._program.launch(arguments)
+        address = self._program.address()
+        if address is not None:
+            self._port = address.port
+            self._control_port = None if self._control_port is None else address.control_port
+        return pid
+
+
+class _SignalPipe:
+    """SIGINT and SIGTERM as something to select on; SIGCHLD only wakes."""
+
+    def __init__(self) -> None:
+        self.descriptor, self._writer = os.pipe()
+        os.set_blocking(self.descriptor, False)
+        os.set_blocking(self._writer, False)
+        self.stop_asked = False
+        signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._ask)
+
+    def _ask(self, *_: object) -> None:
+        self.stop_asked = True
+
+    def drain(self) -> None:
+        """Empty the pipe."""
+        try:
+            os.read(self.descriptor, 4096)
+        except BlockingIOError:
+            return
+
+
+def _start_server(server: EmbeddedRedis) -> int:
+    server.alive()  # reaps the one that ended
+    server.start()
+    return server.pid
+
+
+def _wipe(run_dir: Path, keep: set[str]) -> None:
+    """Empty a run directory of ours. Raises RefusedToWipe for a folder that does not look like one."""
+    names = {path.name for path in run_dir.iterdir()} - keep
+    if names and not names & {"engine.json", "identity.json", "ledger"}:
+        raise RefusedToWipe(
+            f"{run_dir} has files but no engine.json: not a run directory of Apex, so --fresh does not empty it. "
+            "Remedy: name another with --set run.run_dir=…"
+        )
+    for path in run_dir.iterdir():
+        if path.name in keep:
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def _exchange_arguments(settings: Settings) -> list[str]:
+    venue = settings.venues.exchange
+    arguments = ["--seed", str(venue.seed), "--pace", str(venue.pace), "--rate", str(venue.rate_per_s)]
+    arguments += ["--opportunity-every-s", str(venue.opportunity_every_s)]
+    arguments += ["--exchange-info", venue.exchange_info] if venue.exchange_info else ["--symbols", str(venue.symbols)]
+    return [*arguments, "--record", *venue.record] if venue.record else arguments
+
+
+def _gateway_arguments(settings: Settings) -> list[str]:
+    venue = settings.venues.gateway
+    arguments = ["--seed", str(venue.seed), "--tick-ms", str(venue.tick_ms)]
+    arguments += ["--volatility-bps", str(venue.volatility_bps), "--account", settings.gateway.account]
+    return arguments if venue.walk else [*arguments, "--no-walk"]

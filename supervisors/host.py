@@ -1,0 +1,254 @@
+"""The process of one leaf actor: between the actor system and the shell.
+
+Owns: the process's lifeline, its transport credit, timers, alarms, and the watch of its driver. Consumes: lifecycle
+messages of its supervisor, envelopes of other roles, its driver's events. Recovery: none of its own; the shell's.
+Ends the process, never limps on: an exception anywhere writes an exit note that says why and kills the process.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+from typing import Any
+
+from loguru import logger
+
+from actors.adapters.alarms import AlarmTable
+from actors.adapters.assembly import Assembly, BeatReturned, BuildContext, Builder
+from actors.adapters.clock import SystemClock
+from actors.adapters.health import HealthBoard, HealthReport
+from actors.adapters.identity import IdentityFile
+from actors.adapters.logs import log_to_file
+from actors.messages import AnyMessage, Envelope, HaltChanged
+from actors.ports import Fenced, LedgerAway, Ports
+from actors.shell import Shell
+from supervisors.crash_only import CrashOnlyActor
+from supervisors.exit_note import ExitNote, write_exit_note
+from supervisors.host_transport import HostTimers, HostTransport, NoDriver
+from supervisors.lifecycle import (
+    Beat,
+    BeatAnswered,
+    Hatched,
+    Peer,
+    Peers,
+    PeerUp,
+    Seen,
+    Serving,
+    StartActor,
+    StopActor,
+)
+from supervisors.lifeline import ProcessIdentity, die_with_parent
+from supervisors.spec import ExitReason
+
+HALT_POLL_S = 0.2
+HEALTH_EVERY_S = 1.0
+
+
+class ActorHost(CrashOnlyActor):
+    """One leaf actor. Everything it does begins with `StartActor`."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._start: StartActor | None = None
+        self._shell: Shell[Any]
+        self._assembly: Assembly
+
+    # ---- lifecycle
+
+    def on_message(self, message: object, sender: object) -> None:
+        """Dispatch; any exception becomes an exit note and the end of the process."""
+        try:
+            self._dispatch(message, sender)
+        except LedgerAway as error:
+            self._end(ExitReason.DEPENDENCY_DOWN, str(error))
+        except Fenced as error:
+            self._end(ExitReason.FENCED, str(error))
+        except Exception:
+            self._end(ExitReason.CRASHED, traceback.format_exc())
+            raise
+
+    def _dispatch(self, message: object, sender: object) -> None:
+        match message:
+            case Envelope():
+                self._envelope(message, sender)
+            case Seen(role=role, sender_epoch=epoch, received=received):
+                if self._start is not None and epoch == self._shell.epoch:
+                    self._transport.credit.seen(role, received)
+            case Beat(nonce=nonce):
+                if self._assembly.driver is None:
+                    self._answer_beat(nonce)
+                else:
+                    self._assembly.driver.beat(nonce)
+            case Peers():
+                for role in self._transport.learn(message):
+                    self._shell.peer_changed(role)
+            case StartActor():
+                self._begin(message, sender)
+            case StopActor():
+                self._finish()
+            case _:
+                logger.warning("{} ignores {}", type(self).__name__, type(message).__name__)
+
+    def _begin(self, start: StartActor, supervisor: object) -> None:
+        die_with_parent(start.parent_pid)
+        self._start, self._supervisor = start, supervisor
+        role, context = start.spec.role, start.context
+        self.name_process(role)
+        log_to_file(context.run_dir, role)
+        self.send(supervisor, Hatched(role, start.incarnation, ProcessIdentity.of(os.getpid())))
+        self._clock = SystemClock()
+        self._identity = IdentityFile(os.path.join(context.run_dir, "identity.json"))
+        self._health = HealthBoard(context.settings)
+        self._assembly = assembly = self._build(start)
+        self._alarms = AlarmTable(role, self._clock, self._health)
+        self._named_timers = HostTimers(self)
+        self._transport = HostTransport(self, assembly.role.name)
+        driver = assembly.driver or NoDriver(role)
+        ports = Ports(
+            ledger=assembly.ledger,
+            transport=self._transport,
+            timers=self._named_timers,
+            driver=driver,
+            bus=assembly.bus,
+            alarms=self._alarms,
+            clock=self._clock,
+            tracer=assembly.tracer,
+            faults=assembly.faults,
+        )
+        self._shell = Shell(assembly.role, ports, assembly.snapshot_every)
+        self._halt = ("", 0)
+        self._shell.recover()
+        self._poll_halt()
+        if assembly.driver is not None:
+            assembly.driver.start()
+            self.watch(assembly.driver.fileno(), self._drain)
+        self.after(HALT_POLL_S, "host.halt")
+        self.after(HEALTH_EVERY_S, "host.health")
+        epoch = self._shell.epoch
+        self.send(supervisor, Serving(role, start.incarnation, epoch, self._shell.replayed))
+        self.send(supervisor, PeerUp(Peer(role, self.myAddress, epoch)))
+        logger.info("{} serves: epoch {}, {} entries replayed", role, epoch, self._shell.replayed)
+
+    def _build(self, start: StartActor) -> Assembly:
+        module, _, function = start.spec.actor.partition(":")
+        builder: Builder = getattr(importlib.import_module(module), function)
+        context = start.context
+        return builder(
+            BuildContext(
+                role=start.spec.role,
+                options=dict(start.spec.options),
+                settings=context.settings,
+                run_dir=context.run_dir,
+                run_id=context.run_id,
+                incarnation=start.incarnation,
+            )
+        )
+
+    def _finish(self) -> None:
+        if self._assembly.driver is not None:
+            self._assembly.driver.stop()
+        self._end(ExitReason.SHUTDOWN, "stopped by its supervisor")
+
+    def _end(self, reason: ExitReason, text: str) -> None:
+        if self._start is not None:
+            start = self._start
+            write_exit_note(start.context.run_dir, ExitNote(start.spec.role, start.incarnation, reason, text))
+            if reason is not ExitReason.SHUTDOWN:
+                logger.error("{} ends: {}: {}", start.spec.role, reason.value, text)
+            if hasattr(self, "_assembly"):
+                flush = getattr(self._assembly.tracer, "flush", None)
+                if flush is not None:
+                    flush()
+        sys.stderr.flush()
+        os._exit(0 if reason is ExitReason.SHUTDOWN else 70)
+
+    # ---- inputs
+
+    def _envelope(self, envelope: Envelope, sender: object) -> None:
+        self._shell.take(envelope)
+        total = self._transport.received.handled(envelope.source, envelope.source_epoch)
+        if total is not None:
+            self.send(sender, Seen(self._assembly.role.name, envelope.source_epoch, total))
+
+    def _drain(self) -> None:
+        driver = self._assembly.driver
+        assert driver is not None
+        for event in driver.drain():
+            if isinstance(event, BeatReturned):
+                self._answer_beat(event.nonce)
+                self._progress = event.progress
+            else:
+                self._take_event(event)
+
+    def _take_event(self, event: AnyMessage) -> None:
+        ts_event_ns = getattr(event, "ts_event_ns", 0)
+        correlation_id = ""
+        signal = getattr(event, "signal", None)
+        if signal is not None:
+            ts_event_ns, correlation_id = signal.ts_event_ns, signal.correlation_id or signal.signal_id
+        self._shell.driver_event(event, ts_event_ns, correlation_id)
+
+    def on_timer(self, payload: object) -> None:
+        """A timer of the host or of the shell came due."""
+        try:
+            if payload == "host.halt":
+                self._poll_halt()
+                self.after(HALT_POLL_S, "host.halt")
+            elif payload == "host.health":
+                self._publish_health()
+                self.after(HEALTH_EVERY_S, "host.health")
+            else:
+                name = self._named_timers.due(payload)
+                if name is not None:
+                    self._shell.timer_fired(name)
+        except LedgerAway as error:
+            self._end(ExitReason.DEPENDENCY_DOWN, str(error))
+        except Fenced as error:
+            self._end(ExitReason.FENCED, str(error))
+        except Exception:
+            self._end(ExitReason.CRASHED, traceback.format_exc())
+            raise
+
+    def _poll_halt(self) -> None:
+        halt = self._identity.halt()
+        now = (halt.reason, halt.latched_ns) if halt is not None else ("", 0)
+        if now != self._halt:
+            self._halt = now
+            self._shell.shell_event(HaltChanged(reason=now[0], latched_ns=now[1]))
+
+    # ---- outputs
+
+    def _answer_beat(self, nonce: int) -> None:
+        assert self._start is not None
+        self.send(self._supervisor, BeatAnswered(self._start.spec.role, self._start.incarnation, nonce))
+
+    def _publish_health(self) -> None:
+        shell = self._shell
+        counters = {**self._assembly_counters(), **shell.counters}
+        self._health.put(
+            HealthReport(
+                role=self._assembly.role.name,
+                pid=os.getpid(),
+                epoch=shell.epoch,
+                seq=shell.core.seq,
+                counters=counters,
+                alarms=self._alarms.standing(),
+                written_ns=self._clock.now_ns(),
+                detail=self._detail(),
+            )
+        )
+
+    def _assembly_counters(self) -> dict[str, int]:
+        counters: dict[str, int] = dict(getattr(self, "_progress", {}))
+        counters.update({f"credit_refused.{k}": v for k, v in self._transport.refused.items()})
+        for part in (self._assembly.bus, self._assembly.driver):
+            counters.update(getattr(part, "counters", {}) or {})
+        return counters
+
+    def _detail(self) -> dict[str, str]:
+        """What the role itself wants shown, as text by name."""
+        show = getattr(self._assembly.role, "show", None)
+        shown: dict[str, str] = show(self._shell.core.role, self._clock.now_ns()) if show is not None else {}
+        return shown

@@ -1,0 +1,102 @@
+"""A host's sends and timers, as the shell's ports."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from actors.messages import AnyMessage, Envelope
+from supervisors.lifecycle import Peer, Peers
+from supervisors.transport_credit import ReceiveCount, SendCredit
+
+if TYPE_CHECKING:
+    from supervisors.host import ActorHost
+
+
+class HostTransport:
+    """Sends envelopes to whoever holds a role by the newest table, within that peer's credit."""
+
+    def __init__(self, host: ActorHost, role: str) -> None:
+        self._host = host
+        self._role = role
+        self._version = 0
+        self._table: dict[str, Peer] = {}
+        self.credit = SendCredit()
+        self.received = ReceiveCount()
+        self.refused: dict[str, int] = {}
+
+    def learn(self, peers: Peers) -> list[str]:
+        """Take a newer table; return the roles whose incarnation changed."""
+        if peers.version <= self._version:
+            return []
+        self._version = peers.version
+        table = {peer.role: peer for peer in peers.table}
+        changed = [
+            role
+            for role, peer in table.items()
+            if role != self._role and (role not in self._table or self._table[role].epoch != peer.epoch)
+        ]
+        self._table = table
+        for role in changed:
+            self.credit.reset(role)
+        return changed
+
+    def send(self, envelope: Envelope) -> bool:
+        """Stamp the target's incarnation and hand over; False without a known peer or without credit."""
+        peer = self._table.get(envelope.target)
+        if peer is None:
+            return False
+        if not self.credit.take(envelope.target, time.monotonic_ns()):
+            self.refused[envelope.target] = self.refused.get(envelope.target, 0) + 1
+            return False
+        self._host.send(peer.address, msgspec.structs.replace(envelope, target_epoch=peer.epoch))
+        return True
+
+
+class ShellTimer(msgspec.Struct, frozen=True):
+    """Payload of a wake-up; only the newest generation of a name counts."""
+
+    name: str
+    generation: int
+
+    def __str__(self) -> str:
+        return f"ShellTimer({self.name})"
+
+
+class HostTimers:
+    """Named timers over the actor system's wake-ups, which cannot be cancelled: old generations are ignored."""
+
+    def __init__(self, host: ActorHost) -> None:
+        self._host = host
+        self._generation = 0
+        self._current: dict[str, int] = {}
+
+    def start(self, name: str, after_ns: int) -> None:
+        """Start or move."""
+        self._generation += 1
+        self._current[name] = self._generation
+        self._host.after(after_ns / 1e9, ShellTimer(name, self._generation))
+
+    def cancel(self, name: str) -> None:
+        """Forget."""
+        self._current.pop(name, None)
+
+    def due(self, payload: object) -> str | None:
+        """Name of the timer if this wake-up is its newest generation."""
+        if not isinstance(payload, ShellTimer) or self._current.get(payload.name) != payload.generation:
+            return None
+        del self._current[payload.name]
+        return payload.name
+
+
+class NoDriver:
+    """Driver of a role that has none: a command to it is a bug of its reducer."""
+
+    def __init__(self, role: str) -> None:
+        self._role = role
+
+    def post(self, command: AnyMessage) -> None:
+        """Refuse."""
+        raise AssertionError(f"{self._role} has no driver, but its reducer drives {type(command).__name__}")

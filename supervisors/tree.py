@@ -1,0 +1,83 @@
+"""The supervision tree, as data."""
+
+from __future__ import annotations
+
+from config.schema import Settings
+from supervisors.spec import Backoff, ChildSpec, RestartType, Strategy, SupervisorSpec
+
+WIRING = "actors.adapters.wiring"
+
+
+def build_tree(settings: Settings) -> SupervisorSpec:
+    """Return the tree for these settings.
+
+    Budgets grow towards the root: a leaf's crash loop is first its own supervisor's affair. Below a supervisor the
+    order is the order of dependence: what stands to the right needs what stands to the left.
+    """
+    return SupervisorSpec(
+        role="root",
+        strategy=Strategy.ONE_FOR_ONE,
+        intensity=20,
+        period_s=60.0,
+        backoff=_BACKOFF,
+        children=(
+            _market(settings),
+            _execution(settings),
+            _research(settings),
+        ),
+    )
+
+
+_BACKOFF = Backoff(first_s=0.0, factor=2.0, max_s=5.0)
+"""The first restart is immediate, the second in a row waits, and so on up to `max_s`."""
+
+
+def _market(settings: Settings) -> SupervisorSpec:
+    feeds = tuple(
+        _worker(f"feed.spot.{shard}", "feed", shard=str(shard)) for shard in range(settings.exchange.feed_shards)
+    )
+    return SupervisorSpec(
+        role="market",
+        strategy=Strategy.REST_FOR_ONE,
+        intensity=10,
+        period_s=30.0,
+        backoff=_BACKOFF,
+        children=(
+            _worker("book", "book"),
+            SupervisorSpec("feeds", Strategy.ONE_FOR_ONE, 10, 10.0, _BACKOFF, feeds),
+            _worker("evaluator", "evaluator"),
+        ),
+    )
+
+
+def _execution(settings: Settings) -> SupervisorSpec:
+    brokers = (_worker("broker.paper", "broker"),)
+    return SupervisorSpec(
+        role="execution",
+        strategy=Strategy.REST_FOR_ONE,
+        intensity=10,
+        period_s=30.0,
+        backoff=_BACKOFF,
+        children=(
+            SupervisorSpec("brokers", Strategy.ONE_FOR_ONE, 10, 10.0, _BACKOFF, brokers),
+            _worker("reconciler", "reconciler"),
+            _worker("allocator", "allocator"),
+        ),
+    )
+
+
+def _research(settings: Settings) -> SupervisorSpec:
+    sources = (_worker("source.momentum", "momentum"),) if settings.momentum.enabled else ()
+    return SupervisorSpec("research", Strategy.ONE_FOR_ONE, 10, 30.0, _BACKOFF, sources)
+
+
+def _worker(role: str, builder: str, **options: str) -> ChildSpec:
+    return ChildSpec(
+        role=role,
+        kind="worker",
+        actor=f"{WIRING}:{builder}",
+        restart_type=RestartType.PERMANENT,
+        shutdown_s=1.0,
+        depends_on_ledger=True,
+        options=tuple(options.items()),
+    )
