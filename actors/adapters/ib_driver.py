@@ -18,17 +18,14 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Callable
-from typing import Any
 
-import msgspec
 from ib_insync.contract import Contract
 from ib_insync.wrapper import RequestError
 
 from actors.adapters import ib_forms
 from actors.adapters.assembly import BeatReturned
+from actors.adapters.ib_keeper import Connection, Keeper, first_of
 from actors.adapters.ib_link import REQUEST_IDS_FROM, Link, LinkLost, Unanswered
-from actors.adapters.ib_log import LibraryLog
-from actors.adapters.ib_pacing import Backoff
 from actors.adapters.ib_reading import COMPLETED_ORDERS, EXECUTIONS, OPEN_ORDERS, POSITIONS, Reading
 from actors.adapters.ib_wrapper import Observer
 from actors.adapters.worker import Worker, end_process
@@ -60,28 +57,17 @@ LIBRARY_CODE = 0
 CANNOT_CONNECT_CODE = 502
 NOT_CONNECTED_CODE = 504
 
-LOST_CODES = frozenset({1100, 2110})
+BROKEN_CODE = 2110
+LOST_CODES = frozenset({1100, BROKEN_CODE})
 RESTORED_CODES = frozenset({1101, 1102})
 FARM_CODES = range(2100, 2200)
-STABLE_S = 10.0
 
 
-class IbSettings(msgspec.Struct, frozen=True):
-    """Where and how to connect. `run_prefix` is unique for ever: run id and incarnation."""
+class IbSettings(Connection, frozen=True, kw_only=True):
+    """`run_prefix` is unique for ever: run id and incarnation. Account empty: the gateway's only one."""
 
-    host: str
-    port: int
-    client_id: int
     run_prefix: str
     account: str = ""
-    connect_s_max: float = 5.0
-    request_s_max: float = 10.0
-    contract_s_max: float = 4.0
-    probe_every_s: float = 3.0
-    probe_s_max: float = 4.0
-    backoff_s_min: float = 0.1
-    backoff_s_max: float = 10.0
-    messages_per_s_max: int = 45
     recheck_s: float = 60.0
     """After 2110, which IB says ends by itself, the gateway is read again so often even without a 1101 or 1102."""
 
@@ -109,13 +95,14 @@ class IbDriver(Observer):
         self._halted = halted
         self._reduces_risk = reduces_risk
         self._worker: Worker[AnyMessage, AnyMessage | BeatReturned] = Worker(f"ib.{settings.client_id}", die)
-        self._backoff = Backoff(settings.backoff_s_min, settings.backoff_s_max, random_unit)
+        self._keeper = Keeper(
+            self._worker, self, settings, random_unit, self._serve, self._link_ended, self._library_failed
+        )
         self._session_numbers = itertools.count(1)
         self._contracts: dict[str, Contract] = {}
         self._written: dict[tuple[str, ...], SubmitWritten] = {}
-        self._link: Link | None = None
         self._session_id = ""
-        self._opening = False
+        self._opening = True
         self._suspended = 0
         self._reading: Reading | None = None
 
@@ -152,64 +139,37 @@ class IbDriver(Observer):
         self._queries: asyncio.Queue[QueryVenue] = asyncio.Queue(QUERIES_MAX)
         self._disturbed = asyncio.Event()
         self._read_turn = asyncio.Lock()
-        with LibraryLog(self._worker.guard(self._library_failed)):
-            self._worker.spawn(self._write_orders(), "orders")
-            self._worker.spawn(self._answer_queries(), "queries")
-            while True:
-                began_s = asyncio.get_running_loop().time()
-                await self._connect_and_serve()
-                if asyncio.get_running_loop().time() - began_s > STABLE_S:
-                    self._backoff.reset()
-                await asyncio.sleep(self._backoff.next_s())
-
-    async def _connect_and_serve(self) -> None:
-        settings = self.settings
-        link = self._link = Link(self, self._worker.guard, settings.messages_per_s_max)
-        self._suspended, self._opening = 0, True
-        self._worker.count("connects")
-        try:
-            await link.connect(settings.host, settings.port, settings.client_id, settings.connect_s_max)
-            probe = self._worker.spawn(self._probe(link), "probe")
-            try:
-                await self._serve(link)
-            finally:
-                probe.cancel()
-        except (LinkLost, Unanswered, RequestError) as error:
-            link.lose(str(error))
-            if not self._session_id:
-                self._explain(CANNOT_CONNECT_CODE, str(error))
-        finally:
-            link.lose("connection given up")
-            self._end_session(link.lost.result())
-            link.close()
-            self._link = None
+        self._worker.spawn(self._write_orders(), "orders")
+        self._worker.spawn(self._answer_queries(), "queries")
+        await self._keeper.run()
 
     async def _serve(self, link: Link) -> None:
         """Open sessions on this connection, one after the other, until it is lost. Raises LinkLost, Unanswered."""
+        self._suspended = 0
         while not link.lost.done():
             self._disturbed.clear()
             if self._suspended:
-                recheck_s = self.settings.recheck_s if self._suspended == 2110 else None
-                if await self._wait_disturbed(link, recheck_s):
+                recheck_s = self.settings.recheck_s if self._suspended == BROKEN_CODE else None
+                if await first_of(self._disturbed, link, recheck_s):
                     continue
-            self._opening = True
+            self._set_opening(True)
             next_order_id = await self._read_everything(link)
-            self._opening = False
+            self._set_opening(False)
             if self._disturbed.is_set():
                 continue
             self._suspended = 0
             self._begin_session(link, next_order_id)
-            await self._wait_disturbed(link, None)
+            await first_of(self._disturbed, link)
         raise LinkLost(link.lost.result())
 
-    async def _wait_disturbed(self, link: Link, seconds_max: float | None) -> bool:
-        disturbed = asyncio.ensure_future(self._disturbed.wait())
-        waited: set[asyncio.Future[Any]] = {disturbed, link.lost}
-        try:
-            done, _ = await asyncio.wait(waited, timeout=seconds_max, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            disturbed.cancel()
-        return bool(done)
+    def _set_opening(self, opening: bool) -> None:
+        self._opening, self._keeper.probing = opening, not opening
+
+    def _link_ended(self, reason: str) -> None:
+        if not self._session_id and self._opening:
+            self._explain(CANNOT_CONNECT_CODE, reason)
+        self._end_session(reason)
+        self._set_opening(True)
 
     async def _read_everything(self, link: Link) -> int:
         """Ask every start-up request and check each answer; return the next order id. Raises LinkLost, Unanswered."""
@@ -244,23 +204,6 @@ class IbDriver(Observer):
             session_id, self._session_id = self._session_id, ""
             self._worker.count("sessions_lost")
             self._worker.emit(SessionLost(session_id, reason))
-
-    async def _probe(self, link: Link) -> None:
-        """Find a socket that is open on our side only: nothing else would notice it."""
-        while True:
-            await asyncio.sleep(self.settings.probe_every_s)
-            if self._opening:
-                continue
-            try:
-                await link.current_time(self.settings.probe_s_max)
-            except Unanswered:
-                link.lose(f"probe not answered within {self.settings.probe_s_max} s: half-open socket")
-                # Now, and not when the session's task gets its turn: no submission may slip in between.
-                self._end_session(link.lost.result())
-                return
-            except LinkLost:
-                return
-            self._worker.count("probes")
 
     # ---- commands
 
@@ -316,25 +259,26 @@ class IbDriver(Observer):
         self._check(command)
         if len(command.tickets) > self.settings.messages_per_s_max:
             raise _Refused(f"{len(command.tickets)} orders at once are more than the gateway takes")
-        link = self._link_in_use()
+        link = self._link_of(command.session_id)
         contracts = [await self._contract(link, ticket.symbol) for ticket in command.tickets]
         await link.pacer.take(len(command.tickets))
         self._check(command)
-        return self._link_in_use(), contracts
+        return self._link_of(command.session_id), contracts
 
     def _check(self, command: SubmitOrders) -> None:
-        if command.session_id != self._session_id:
-            raise _Refused(f"session {command.session_id} is over; {self._session_id or 'none'} is current")
+        self._link_of(command.session_id)
         if fault := ib_forms.tickets_fault(command.tickets):
             raise _Refused(fault)
         if (reason := self._halted()) and not self._reduces_risk(command):
             raise _Refused(f"halted: {reason}")
-        self._link_in_use()
 
-    def _link_in_use(self) -> Link:
-        if self._link is None or not self._link.usable():
+    def _link_of(self, session_id: str) -> Link:
+        if session_id != self._session_id:
+            raise _Refused(f"session {session_id} is over; {self._session_id or 'none'} is current")
+        link = self._keeper.link
+        if link is None or not link.usable():
             raise _Refused("not connected")
-        return self._link
+        return link
 
     async def _contract(self, link: Link, symbol: str) -> Contract:
         contract = self._contracts.get(symbol)
@@ -346,18 +290,19 @@ class IbDriver(Observer):
         return contract
 
     async def _cancel(self, command: CancelVenueOrder) -> None:
-        if self._link is not None and command.session_id == self._session_id:
-            await self._link.pacer.take(1)
-        if command.session_id != self._session_id or self._link is None or not self._link.usable():
-            self._cancel_not_sent(command, f"session {command.session_id} is over")
+        try:
+            await self._link_of(command.session_id).pacer.take(1)
+            link = self._link_of(command.session_id)
+        except _Refused as error:
+            self._cancel_not_sent(command, str(error))
             return
-        self._link.cancel_order(command.venue_order_id)
+        link.cancel_order(command.venue_order_id)
         self._worker.count("cancels_written")
 
     async def _answer_queries(self) -> None:
         while True:
             command = await self._queries.get()
-            link = self._link
+            link = self._keeper.link
             if link is None or command.session_id != self._session_id:
                 self._nothing_read(command)
                 continue

@@ -200,6 +200,10 @@ class Link:
         self._client.reqMktData(request_id, contract, "", False, False, [])
         return request_id
 
+    def cancel_prices(self, request_id: int) -> None:
+        """End a subscription."""
+        self._client.cancelMktData(request_id)
+
     def request_delayed_prices(self) -> None:
         """Take delayed prices where the account has no live ones."""
         self._client.reqMarketDataType(3)

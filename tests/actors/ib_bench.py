@@ -6,7 +6,7 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -43,7 +43,7 @@ class Bench:
         self.reasons: list[str] = []
         self.events: list[Any] = []
         self.taken = 0
-        self.settings = IbSettings("127.0.0.1", port, client_id, "run-1.1", **settings)
+        self.settings = IbSettings(host="127.0.0.1", port=port, client_id=client_id, run_prefix="run-1.1", **settings)
         self.driver = IbDriver(self.settings, SystemClock(), lambda: self.halt, lambda: 0.5, self.reasons.append)
 
     def pump(self, seconds_max: float = 0.0) -> bool:
@@ -148,7 +148,8 @@ def bracket(
 
 
 class Proxy:
-    """A TCP relay to the gateway that counts the client's bytes and can go silent both ways, sockets left open."""
+    """A TCP relay to the gateway: it keeps what the client sent, can go silent both ways with its sockets left open,
+    and hands each message of the gateway to `rewrite` (which returns what goes on instead; None: nothing)."""
 
     def __init__(self, target_port: int) -> None:
         self._target_port = target_port
@@ -158,12 +159,17 @@ class Proxy:
         self.connections = 0
         self.silent_below = 0
         """Connections numbered below this forward nothing."""
+        self.rewrite: Callable[[list[str]], list[str] | None] | None = None
         self._sockets: list[socket.socket] = []
         threading.Thread(target=self._accept, daemon=True).start()
 
     def go_silent(self) -> None:
         """Stop forwarding on all connections that are there now; later ones work."""
         self.silent_below = self.connections + 1
+
+    def inject(self, fields: list[str]) -> None:
+        """Send the client a message that the gateway never sent."""
+        self._sockets[-2].sendall(_framed(fields))
 
     def close(self) -> None:
         for one in [self._server, *self._sockets]:
@@ -178,15 +184,38 @@ class Proxy:
                 return
             self.connections += 1
             self._sockets += [client, server]
-            for source, target, seen in ((client, server, self.from_client), (server, client, bytearray())):
-                threading.Thread(target=self._relay, args=(self.connections, source, target, seen), daemon=True).start()
+            for source, target in ((client, server), (server, client)):
+                threading.Thread(
+                    target=self._relay, args=(self.connections, source, target, source is client), daemon=True
+                ).start()
 
-    def _relay(self, number: int, source: socket.socket, target: socket.socket, seen: bytearray) -> None:
+    def _relay(self, number: int, source: socket.socket, target: socket.socket, from_client: bool) -> None:
+        waiting = bytearray()
         try:
             while data := source.recv(1 << 16):
-                if number >= self.silent_below:
-                    seen += data
+                if number < self.silent_below:
+                    continue
+                if from_client:
+                    self.from_client += data
                     target.sendall(data)
+                else:
+                    waiting += data
+                    for message in self._messages(waiting):
+                        target.sendall(message)
             target.shutdown(socket.SHUT_WR)
         except OSError:
             return
+
+    def _messages(self, waiting: bytearray) -> Iterator[bytes]:
+        """Take whole messages off the front."""
+        while len(waiting) >= 4 and len(waiting) >= (end := 4 + int.from_bytes(waiting[:4], "big")):
+            fields = waiting[4:end].decode().split("\0")[:-1]
+            del waiting[:end]
+            going = self.rewrite(fields) if self.rewrite else fields
+            if going is not None:
+                yield _framed(going)
+
+
+def _framed(fields: list[str]) -> bytes:
+    body = "".join(field + "\0" for field in fields).encode()
+    return len(body).to_bytes(4, "big") + body
