@@ -3,17 +3,19 @@
 Owns: which signals it has taken, their outcomes, and one open bracket for each strategy and symbol. Consumes: bus
 entries (`SignalReceived`, `SignalUnreadable` from its driver), `IntentOutcome`, `OrderChanged`, `PositionChanged`,
 `BracketClosed` (owed by the broker), halts, gate. Emits: `PlaceBracket` (owed), the outcome as projection `outcomes`
-and a line, and the acknowledgement of the bus entry once the signal is journaled as taken.
+and a line, and the acknowledgement of the bus entry once that outcome is journaled.
 
-Invariants: a signal id is taken once; an entry delivered again is only acknowledged again; each taken signal ends in
-exactly one `SignalOutcome`; nothing is placed while halted, past its expiry, or beyond a cap; what an intent may
-still cost counts against the caps until its bracket closes.
+Invariants: a signal id is taken once; an entry delivered again is acknowledged once its signal's outcome stands, and
+does nothing else; each taken signal ends in exactly one `SignalOutcome`; nothing is placed while halted, past its
+expiry, or beyond a cap; what an intent may still cost counts against the caps until its bracket closes, and again if
+an order of it surfaces after that.
 
 The gate is the broker's to keep: it holds an intent until the gate opens or the intent expires. With
 `refuse_when_gate_shut` a signal is refused here instead.
 
 Recovery: nothing volatile. Full: `open_max` brackets at once (then refused); outcomes beyond `outcomes_max` are
-forgotten oldest first, and by then a signal of that age is refused as expired (`signal_age_ns_max`).
+forgotten oldest first, and by then a signal of that age is refused as expired (`signal_age_ns_max`); of the brackets
+that closed, the `retired_max` newest can come back.
 """
 
 from __future__ import annotations
@@ -44,11 +46,13 @@ from actors.messages import (
     SignalUnreadable,
 )
 from kernels import ids
-from kernels.order_state import OrderState
+from kernels.order_state import WORKING, OrderState
 from kernels.sizing import FIXED, Caps, Exposure, Refused, Size, size_order
 
 SECOND_NS = 1_000_000_000
 STREAM = "signals"
+UNRESOLVED = "unresolved"
+"""Guard of an intent that was given up although its bytes may have left."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -74,6 +78,7 @@ class AllocatorSettings(msgspec.Struct, frozen=True, kw_only=True):
     signal_age_ns_max: int = 600 * SECOND_NS
     future_ns_max: int = 60 * SECOND_NS
     outcomes_max: int = 10_000
+    retired_max: int = 256
     refused_in_row_max: int = 20
     refuse_when_gate_shut: bool = False
 
@@ -87,6 +92,13 @@ class Open(msgspec.Struct, frozen=True, omit_defaults=True):
     entry_cum_qty: int = 0
 
 
+class Awaiting(msgspec.Struct, frozen=True):
+    """A taken signal whose outcome is the broker's to give, and the bus entry to acknowledge with it."""
+
+    intent_id: str
+    entry_id: str
+
+
 class Holding(msgspec.Struct, frozen=True):
     """A position as the broker told it."""
 
@@ -95,14 +107,15 @@ class Holding(msgspec.Struct, frozen=True):
 
 
 class AllocatorState(msgspec.Struct, frozen=True):
-    """`outcomes` in order of recording; `awaiting` are taken signals whose outcome is the broker's to give."""
+    """`outcomes` in order of recording; `retired` are the slots of brackets that closed, oldest first."""
 
     halt: str = ""
     gate_session: str = ""
     gate_expires_ns: int = 0
     gate_epoch: int = 0
     open: Mapping[str, Open] = {}
-    awaiting: Mapping[str, str] = {}
+    retired: Mapping[str, Open] = {}
+    awaiting: Mapping[str, Awaiting] = {}
     outcomes: Mapping[str, SignalOutcome] = {}
     positions: Mapping[str, Holding] = {}
     refused_in_row: int = 0
@@ -165,7 +178,7 @@ class Allocator:
                     del positions[symbol]
                 return msgspec.structs.replace(state, positions=positions), ()
             case BracketClosed(intent_id=intent_id):
-                return _closed(state, intent_id)
+                return _closed(state, intent_id, self.settings.retired_max)
             case HaltChanged(reason=reason):
                 return (state if reason == state.halt else msgspec.structs.replace(state, halt=reason)), ()
             case GrantGate():
@@ -184,8 +197,11 @@ class Allocator:
 
     def _signal(self, state: AllocatorState, signal: Signal, entry_id: str, now_ns: int) -> Reduced:
         ack = AckStream(STREAM, entry_id)
-        if signal.signal_id in state.outcomes or signal.signal_id in state.awaiting:
+        if signal.signal_id in state.outcomes:
             return state, (Count("signal_again"), ack)
+        if signal.signal_id in state.awaiting:
+            # Not acknowledged before the outcome; the bus delivers it again after that.
+            return state, (Count("signal_again"),)
         sized = self._decide(state, signal, now_ns)
         if isinstance(sized, SignalOutcome):
             state, effects = self._record(state, sized)
@@ -205,10 +221,10 @@ class Allocator:
         taken = msgspec.structs.replace(
             state,
             open={**state.open, intent.intent_id: Open(intent, sized.notional)},
-            awaiting={**state.awaiting, signal.signal_id: intent.intent_id},
+            awaiting={**state.awaiting, signal.signal_id: Awaiting(intent.intent_id, entry_id)},
         )
         place = Send(self.settings.broker, PlaceBracket(intent), owed=True, correlation_id=signal.correlation_id)
-        return taken, (place, Count("signal_taken"), Count(f"bound_by.{sized.bound_by}"), ack)
+        return taken, (place, Count("signal_taken"), Count(f"bound_by.{sized.bound_by}"))
 
     def _unreadable(self, state: AllocatorState, entry_id: str, error: str) -> Reduced:
         ack = AckStream(STREAM, entry_id)
@@ -268,14 +284,19 @@ class Allocator:
     def _intent_outcome(self, state: AllocatorState, told: IntentOutcome) -> Reduced:
         if told.signal_id not in state.awaiting:
             return state, (Count("outcome_of_no_signal"),)
+        ack = AckStream(STREAM, state.awaiting[told.signal_id].entry_id)
         awaiting = {key: value for key, value in state.awaiting.items() if key != told.signal_id}
         state = msgspec.structs.replace(state, awaiting=awaiting)
         slot = state.open.get(told.intent_id)
         if slot is not None and told.outcome is Outcome.SUBMITTED:
             state = _with_open(state, told.intent_id, msgspec.structs.replace(slot, live=True))
-        elif slot is not None:
+        elif (
+            slot is not None and told.guard != UNRESOLVED
+        ):  # else its bracket's end is told apart, and may be taken back
             state = _without_open(state, told.intent_id)
-        return self._record(state, SignalOutcome(told.signal_id, told.outcome, told.guard, told.figures))
+        outcome = SignalOutcome(told.signal_id, told.outcome, told.guard, told.figures)
+        state, effects = self._record(state, outcome)
+        return state, (*effects, ack)
 
 
 # ---- guards: None lets pass
@@ -351,18 +372,33 @@ def _without_open(state: AllocatorState, intent_id: str) -> AllocatorState:
 
 def _order_changed(state: AllocatorState, told: OrderChanged) -> Reduced:
     slot = state.open.get(told.intent_id)
+    if slot is None and told.intent_id in state.retired and OrderState(told.state) in WORKING:
+        return _reopened(state, told)
     if slot is None:
-        # Orders end after their bracket closed only if they surfaced: then a person has been alarmed by the broker.
         return state, (Count(f"order_without_slot.{OrderState(told.state).value}"),)
     if told.leg.value != "entry" or told.cum_qty == slot.entry_cum_qty:
         return state, ()
     return _with_open(state, told.intent_id, msgspec.structs.replace(slot, entry_cum_qty=told.cum_qty)), ()
 
 
-def _closed(state: AllocatorState, intent_id: str) -> Reduced:
-    if intent_id not in state.open:
+def _closed(state: AllocatorState, intent_id: str, retired_max: int) -> Reduced:
+    slot = state.open.get(intent_id)
+    if slot is None:
         return state, (Count("closed_without_slot"),)
-    return _without_open(state, intent_id), (Count("bracket_closed"),)
+    retired = {**state.retired, intent_id: slot}
+    while len(retired) > retired_max:
+        del retired[next(iter(retired))]
+    return msgspec.structs.replace(_without_open(state, intent_id), retired=retired), (Count("bracket_closed"),)
+
+
+def _reopened(state: AllocatorState, told: OrderChanged) -> Reduced:
+    """An order that had been given up works at the venue after all: it counts against the caps again."""
+    retired = dict(state.retired)
+    slot = retired.pop(told.intent_id)
+    if told.leg.value == "entry":
+        slot = msgspec.structs.replace(slot, entry_cum_qty=told.cum_qty)
+    reopened = _with_open(state, told.intent_id, msgspec.structs.replace(slot, live=True))
+    return msgspec.structs.replace(reopened, retired=retired), (Count("bracket_reopened"),)
 
 
 def _granted(state: AllocatorState, grant: GrantGate) -> Reduced:

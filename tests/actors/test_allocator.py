@@ -46,30 +46,34 @@ def told(signal_id: str = "s1", outcome: Outcome = Outcome.SUBMITTED, guard: str
     return IntentOutcome(ids.family_id("apex", signal_id), signal_id, outcome, guard)
 
 
-def test_a_good_signal_becomes_one_owed_intent_and_its_entry_is_acknowledged() -> None:
+def test_a_good_signal_becomes_one_owed_intent_and_its_entry_is_acknowledged_with_its_outcome() -> None:
     bench = fresh()
     take(bench)
     intent = bench.told(PlaceBracket)[0].intent
     assert intent.intent_id == ids.family_id("apex", "s1")
     assert (intent.qty, intent.symbol, intent.side) == (50 * UNIT, "ACME", Side.BUY)
     assert bench.owed[0].target == "broker.paper"
-    assert bench.did(AckStream) == [AckStream("signals", "s1-0")]
+    assert not bench.did(AckStream)
     assert not outcomes(bench)
+    bench.feed(told())
+    assert outcomes(bench)
+    assert bench.did(AckStream) == [AckStream("signals", "s1-0")]
     bench.check_replay()
 
 
-def test_a_signal_delivered_again_is_only_acknowledged_again() -> None:
+def test_a_signal_delivered_again_is_acknowledged_once_its_outcome_stands_and_does_nothing_else() -> None:
     """An acknowledgement that was lost with its process."""
     bench = fresh()
     take(bench)
     before = bench.core
     take(bench)
     assert bench.core is before
-    assert bench.effects == [Count("signal_again"), AckStream("signals", "s1-0")]
+    assert bench.effects == [Count("signal_again")]
     bench.feed(told())
     before = bench.core
     take(bench)
     assert bench.core is before
+    assert bench.effects == [Count("signal_again"), AckStream("signals", "s1-0")]
 
 
 @pytest.mark.parametrize("outcome", [Outcome.SUBMITTED, Outcome.REFUSED, Outcome.EXPIRED])
@@ -250,3 +254,24 @@ def test_order_events_are_matched_by_intent_and_never_create_anything() -> None:
     bench.feed(told("unknown"))
     bench.feed(Recovered(2))
     assert bench.core is before
+
+
+def test_an_order_that_surfaces_after_its_bracket_closed_takes_the_slot_again() -> None:
+    """Given up as unresolved, closed, and then at the venue after all: it counts against the caps until it is done."""
+    bench = fresh()
+    take(bench)
+    intent_id = ids.family_id("apex", "s1")
+    bench.feed(told(outcome=Outcome.EXPIRED, guard="unresolved"))
+    assert intent_id in bench.state.open
+    bench.feed(BracketClosed(intent_id, "ACME"))
+    assert intent_id not in bench.state.open
+    qty = 50 * UNIT
+    entry = ids.client_order_id("apex", "s1", "entry")
+    bench.feed(OrderChanged(entry, intent_id, "ACME", Leg.ENTRY, Side.BUY, "submitted", qty, 0, 0))
+    assert bench.state.open[intent_id].live
+    take(bench, "s2")
+    assert outcomes(bench)[0].guard == "slot_taken"
+    bench.feed(BracketClosed(intent_id, "ACME"))
+    take(bench, "s3")
+    assert bench.told(PlaceBracket)
+    bench.check_replay()
