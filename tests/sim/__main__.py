@@ -1,14 +1,15 @@
-"""`python -m tests.sim --seeds 200`, or `--seed N` for one of them with its story; `--plant NAME` puts a bug in."""
+"""`python -m tests.sim --seeds 200`: each seed in all worlds; `--seed N`: one, with its story; `--plant NAME`: with a bug."""
 
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
 import time
 
 from tests.sim.assembly import ASSEMBLIES
 from tests.sim.plants import PLANTS
-from tests.sim.runner import STEPS, Result, command, search, shortest, simulate
+from tests.sim.runner import STEPS, Result, command, default_world, search, shortest, simulate
 
 
 def main() -> int:
@@ -19,9 +20,11 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="run this one and show its last events")
     parser.add_argument("--steps", type=int, default=STEPS, help="events before the quiet")
     parser.add_argument("--plant", choices=sorted(PLANTS), default="", help="a bug to put in")
-    parser.add_argument("--world", choices=sorted(ASSEMBLIES), default="engine")
+    parser.add_argument("--world", choices=[*sorted(ASSEMBLIES), "all"], help="default: all of them, or the plant's")
     parser.add_argument("--shrink", action="store_true", help="with --seed: look for a shorter run first")
     arguments = parser.parse_args()
+    if arguments.seed is not None or arguments.plant:
+        arguments.world = arguments.world or default_world(arguments.plant)
     if arguments.seed is not None:
         return _one(arguments)
     return _many(arguments)
@@ -34,33 +37,33 @@ def _one(arguments: argparse.Namespace) -> int:
     result = simulate(arguments.seed, steps, arguments.plant, arguments.world)
     for line in result.lines:
         print(line)
-    _say(result, steps, arguments)
+    _say(result, steps, arguments.plant, arguments.world)
     return 1 if result.law else 0
 
 
 def _many(arguments: argparse.Namespace) -> int:
-    began = time.monotonic()
     seeds = range(arguments.first, arguments.first + arguments.seeds)
-
-    def found(result: Result) -> None:
-        _say(result, arguments.steps, arguments)
-
-    results = search(seeds, arguments.steps, arguments.plant, arguments.world, found, bool(arguments.plant))
-    failed = sum(bool(result.law) for result in results)
-    print(
-        f"{len(results)} seeds in {time.monotonic() - began:.1f} s: {failed} broke a law; "
-        f"{sum(result.step for result in results)} events, {sum(result.lives for result in results)} incarnations, "
-        f"{sum(result.signals for result in results)} signals"
-    )
+    failed = 0
+    for world in sorted(ASSEMBLIES) if arguments.world in (None, "all") else [arguments.world]:
+        began = time.monotonic()
+        found = functools.partial(_say, steps=arguments.steps, plant=arguments.plant, world=world)
+        results = search(seeds, arguments.steps, arguments.plant, world, found, bool(arguments.plant))
+        broken = sum(bool(result.law) for result in results)
+        failed += broken
+        print(
+            f"{world}: {len(results)} seeds in {time.monotonic() - began:.1f} s, {broken} broke a law; "
+            f"{sum(result.step for result in results)} events, {sum(result.lives for result in results)} "
+            f"incarnations, {sum(result.signals for result in results)} signals"
+        )
     if arguments.plant:
         return 0 if failed else 1
     return 1 if failed else 0
 
 
-def _say(result: Result, steps: int, arguments: argparse.Namespace) -> None:
+def _say(result: Result, steps: int, plant: str, world: str) -> None:
     if result.law:
         print(f"seed {result.seed}, step {result.step}: BROKEN: {result.law}\n  {result.text}")
-        print(f"  {command(result, steps, arguments.plant, arguments.world)}")
+        print(f"  {command(result, steps, plant, world)}")
     else:
         print(f"seed {result.seed}: all laws held over {result.step} events; ledger {result.digest}")
 

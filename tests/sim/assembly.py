@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tests.sim.bus import SignalReader
+from tests.sim.engine import engine_simulation
 from tests.sim.market import market_simulation
 from tests.sim.toys import Decider, Executor, NoDriver
 from tests.sim.world import Laws, Simulation, Violation
@@ -48,4 +49,8 @@ def toy_simulation(seed: int, steps: int = 400) -> Simulation:
     return simulation
 
 
-ASSEMBLIES: dict[str, Callable[[int, int], Simulation]] = {"market": market_simulation, "toys": toy_simulation}
+ASSEMBLIES: dict[str, Callable[[int, int], Simulation]] = {
+    "engine": engine_simulation,
+    "market": market_simulation,
+    "toys": toy_simulation,
+}

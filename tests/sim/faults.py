@@ -32,6 +32,9 @@ class FaultRates(msgspec.Struct, frozen=True):
     query_fails: float = 0.0
     venue_rejects: float = 0.0
     submit_late: float = 0.0
+    drop_on_submit: float = 0.0
+    ids_rolled_back: float = 0.0
+    fill_corrected: float = 0.0
     halt_per_s: float = 0.0
     ack_lost: float = 0.0
     feed_dies_per_s: float = 0.0
@@ -57,7 +60,10 @@ _RANGES: dict[str, tuple[float, ...]] = {
     "report_late": (0.0, 0.05, 0.3),
     "query_fails": (0.0, 0.05, 0.2),
     "venue_rejects": (0.0, 0.0, 0.1),
-    "submit_late": (0.0, 0.1, 0.5),
+    "submit_late": (0.0, 0.3, 0.9),
+    "drop_on_submit": (0.0, 0.2, 0.6),
+    "ids_rolled_back": (0.0, 0.0, 0.2),
+    "fill_corrected": (0.0, 0.0, 0.1),
     "halt_per_s": (0.0, 0.0, 0.01),
     "ack_lost": (0.0, 0.05, 0.3),
     "feed_dies_per_s": (0.0, 0.02, 0.1),

@@ -22,6 +22,8 @@ from tests.sim.scheduler import MS, SECOND, Event, Scheduler, Violation
 
 BACKLOG_MAX = 400
 ZOMBIES_MAX = 2
+PAUSE_NS_MAX = 20 * SECOND
+"""A hung actor is killed after 15 s of silence, looked at every 5 s."""
 
 
 class SimCrash(BaseException):
@@ -235,7 +237,7 @@ class Incarnation:
     def _pause(self, where: str) -> None:
         world, scheduler = self.host.world, self.host.world.scheduler
         replaced = scheduler.chance(0.8)
-        duration_ns = scheduler.between(MS, 6 * SECOND)
+        duration_ns = scheduler.between(MS, PAUSE_NS_MAX)
         scheduler.log(str(self), f"PAUSED at {where} for {duration_ns / MS:.1f} ms, taken for dead: {replaced}")
         self.paused = True
         world.pauses += 1

@@ -9,10 +9,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
+
 from actors.messages import AnyMessage, OrderTicket, SubmitOrders
 from tests.sim.hosts import Incarnation
 from tests.sim.scheduler import Violation
-from tests.sim.venue import VenueOrder
+from tests.sim.venue import DONE, VenueOrder
 from tests.sim.venue_session import Gateway
 from tests.sim.world import Laws, Simulation
 
@@ -37,6 +39,8 @@ class OrderLaws(Laws):
         self.gate_epoch = 0
         self.halt = ""
         self.outcomes: dict[str, list[str]] = {}
+        self.writes: dict[str, int] = {}
+        self.resends_settled: dict[str, int] = {}
         self.venue.born = self._order_born
         self.venue.overwritten = self._order_overwritten
         gateway.written = self._written
@@ -88,6 +92,11 @@ class OrderLaws(Laws):
 
     def _written(self, command: SubmitOrders, ticket: OrderTicket) -> None:
         self._must_be_durable(ticket, "written to the socket")
+        reference = ticket.client_order_id
+        self.writes[reference] = self.writes.get(reference, 0) + 1
+        if self.writes[reference] > 1 + self.resends_settled.get(command.intent_id, 0):
+            text = f"{reference} written {self.writes[reference]} times, settled: {self.resends_settled}"
+            raise Violation("a submission is repeated only when it is settled that it must be", text)
 
     def _must_be_durable(self, ticket: OrderTicket, how: str) -> None:
         row = self.rows("orders").get(ticket.client_order_id)
@@ -126,6 +135,8 @@ class OrderLaws(Laws):
                     self.gate = (body["session_id"], body["expires_ns"])
             case "RevokeGate" | "SessionLost" | "SessionOpened" | "Recovered":
                 self.gate = None
+            case "ResolveIntent" if body["resolution"] == "resend_same_id":
+                self.resends_settled[body["intent_id"]] = self.resends_settled.get(body["intent_id"], 0) + 1
             case "HaltChanged":
                 self.halt = body["reason"]
             case _:
@@ -174,9 +185,30 @@ class OrderLaws(Laws):
         missing = [reference for reference in by_reference if reference not in self.rows("orders")]
         if missing:
             raise Violation("orders equal the venue's", f"unknown to the engine: {missing}")
+        self._allocator_agrees(truth)
         for intent_id in self.placed:
             if len(self.outcomes.get(intent_id, [])) != 1:
                 raise Violation("an intent has one outcome", f"{intent_id}: {self.outcomes.get(intent_id)}")
+
+    def _allocator_agrees(self, truth: dict[str, int]) -> None:
+        """The allocator counts what is there: the positions, and a slot for each bracket that may still trade."""
+        state = msgspec.to_builtins(self.simulation.journal_laws.fold(self.simulation.hosts[self.allocator]).role)
+        held = {symbol: holding["qty"] for symbol, holding in state["positions"].items()}
+        if held != truth:
+            raise Violation("the allocator knows what is held", f"venue {truth}, allocator {held}")
+        tradable = {
+            order.ticket.client_order_id[:-1] for order in self.venue.orders.values() if order.status not in DONE
+        }
+        if tradable != set(state["open"]):
+            text = f"venue {sorted(tradable)}, allocator {sorted(state['open'])}"
+            raise Violation("a slot is taken as long as its bracket may trade", text)
+
+    def _prices_agree(self, reference: str, row: dict[str, Any]) -> None:
+        """The average price of an order, from the venue's executions, exactly or one unit off."""
+        fills = [fill for fill in self.venue.fills if fill.ticket.client_order_id == reference]
+        notional, qty = sum(fill.px * fill.qty for fill in fills), sum(fill.qty for fill in fills)
+        if qty and abs(row["avg_px"] * qty - notional) > qty:
+            raise Violation("orders equal the venue's", f"{reference} at {row['avg_px']}, venue {notional / qty:.0f}")
 
     def _order_agrees(self, reference: str, row: dict[str, Any], order: VenueOrder | None) -> None:
         state = row["state"]
@@ -188,6 +220,7 @@ class OrderLaws(Laws):
             return
         if row["cum_qty"] != order.filled_qty:
             raise Violation("orders equal the venue's", f"{reference} filled {row['cum_qty']}, venue {order}")
+        self._prices_agree(reference, row)
         agrees = {
             "Filled": state == "filled",
             "Cancelled": state == "cancelled",

@@ -7,11 +7,11 @@ from collections.abc import Callable
 import msgspec
 
 from tests.sim.assembly import ASSEMBLIES
-from tests.sim.plants import PLANTS
+from tests.sim.plants import PLANT_WORLDS, PLANTS
 from tests.sim.scheduler import Violation
 from tests.sim.world import Simulation
 
-STEPS = 600
+STEPS = 1500
 WINDOW = 120
 
 
@@ -57,8 +57,13 @@ def command(result: Result, steps: int, plant: str, world: str) -> str:
     """Return the one line that shows a failure again."""
     extra = f" --plant {plant}" if plant else ""
     extra += f" --steps {steps}" if steps != STEPS else ""
-    extra += f" --world {world}" if world != "engine" else ""
+    extra += f" --world {world}" if world != default_world(plant) else ""
     return f"python -m tests.sim --seed {result.seed}{extra}"
+
+
+def default_world(plant: str) -> str:
+    """Return where a seed runs unless told otherwise: the engine's own roles, or where the plant grows."""
+    return PLANT_WORLDS.get(plant, "engine")
 
 
 def shortest(seed: int, steps: int, plant: str, world: str) -> int:

@@ -15,6 +15,8 @@ from tests.sim.scheduler import Scheduler
 
 FIXED8 = 100_000_000
 CENT = FIXED8 // 100
+Key = tuple[int, int, int]
+"""Generation, client id, order id."""
 DONE = ("Filled", "Cancelled", "Inactive")
 
 
@@ -27,14 +29,15 @@ class VenueOrder(msgspec.Struct):
     status: str
     qty: int
     filled_qty: int = 0
+    generation: int = 0
     waiting: bool = False
     triggered: bool = False
     modified: int = 0
 
     @property
-    def key(self) -> tuple[int, int]:
-        """Client id and order id."""
-        return self.client_id, self.ticket.venue_order_id
+    def key(self) -> Key:
+        """What the venue knows it by, for as long as it does not restart."""
+        return self.generation, self.client_id, self.ticket.venue_order_id
 
     @property
     def leaves_qty(self) -> int:
@@ -68,11 +71,12 @@ class Venue:
 
     def __init__(self, scheduler: Scheduler, symbols: tuple[str, ...], start_px: int) -> None:
         self.scheduler = scheduler
-        self.orders: dict[tuple[int, int], VenueOrder] = {}
-        self.parked: dict[tuple[int, int], tuple[str, OrderTicket]] = {}
+        self.orders: dict[Key, VenueOrder] = {}
+        self.parked: dict[Key, tuple[str, OrderTicket]] = {}
         self.fills: list[VenueFill] = []
         self.prices: dict[str, int] = dict.fromkeys(symbols, start_px)
         self.highest_id = 0
+        self.generation = 0
         self.perm_id = 1_000_000
         self.refusal_rate = 0.0
         self.changed: Callable[[VenueOrder], None] = lambda order: None
@@ -85,7 +89,7 @@ class Venue:
 
     def place(self, client_id: int, ticket: OrderTicket, session_id: str) -> None:
         """Take one placeOrder message off the wire of a session."""
-        key = (client_id, ticket.venue_order_id)
+        key = (self.generation, client_id, ticket.venue_order_id)
         self.highest_id = max(self.highest_id, ticket.venue_order_id)
         if key in self.orders:
             self._modify(self.orders[key], ticket)
@@ -99,9 +103,15 @@ class Venue:
         for key in [key for key, (session, _) in self.parked.items() if session == session_id]:
             del self.parked[key]
 
+    def restart(self) -> None:
+        """The nightly restart: order ids roll back, and the ids of before it mean nothing any more."""
+        self.generation += 1
+        self.parked.clear()
+        self.highest_id = max(0, self.highest_id - self.scheduler.random.randint(0, 9))
+
     def cancel(self, client_id: int, order_id: int) -> None:
         """Take one cancelOrder message off the wire."""
-        order = self.orders.get((client_id, order_id))
+        order = self.orders.get((self.generation, client_id, order_id))
         if order is None:
             self.refused(client_id, order_id, 10147, "OrderId that needs to be cancelled is not found")
         elif order.status in DONE:
@@ -124,22 +134,23 @@ class Venue:
         mine = [
             ticket
             for key, (_, ticket) in self.parked.items()
-            if key[0] == client_id and family in (ticket.venue_order_id, ticket.parent_order_id)
+            if key[1] == client_id and family in (ticket.venue_order_id, ticket.parent_order_id)
         ]
         for ticket in [*mine, last]:
-            self.parked.pop((client_id, ticket.venue_order_id), None)
-            if ticket.parent_order_id and (client_id, ticket.parent_order_id) not in self.orders:
+            self.parked.pop((self.generation, client_id, ticket.venue_order_id), None)
+            parent_key = (self.generation, client_id, ticket.parent_order_id)
+            if ticket.parent_order_id and parent_key not in self.orders:
                 self.refused(client_id, ticket.venue_order_id, 10006, "Missing parent order")
                 continue
             self._admit(client_id, ticket)
-        parent = self.orders.get((client_id, family))
+        parent = self.orders.get((self.generation, client_id, family))
         if parent is not None and self.scheduler.chance(self.refusal_rate):
             self.refused(client_id, family, 201, "Order rejected")
             self._end(parent, "Inactive" if self.scheduler.chance(0.5) else "Cancelled")
 
     def _admit(self, client_id: int, ticket: OrderTicket) -> None:
         self.perm_id += 1
-        parent = self.orders.get((client_id, ticket.parent_order_id))
+        parent = self.orders.get((self.generation, client_id, ticket.parent_order_id))
         waiting = parent is not None and parent.status != "Filled"
         stop = ticket.order_type in (OrderType.STOP, OrderType.STOP_LIMIT)
         order = VenueOrder(
@@ -148,6 +159,7 @@ class Venue:
             perm_id=self.perm_id,
             status="PreSubmitted" if waiting or stop else "Submitted",
             qty=ticket.qty,
+            generation=self.generation,
             waiting=waiting,
         )
         self.orders[order.key] = order
@@ -176,7 +188,7 @@ class Venue:
         return [
             child
             for child in self.orders.values()
-            if child.client_id == order.client_id and child.ticket.parent_order_id == order_id
+            if child.key[:2] == order.key[:2] and child.ticket.parent_order_id == order_id
         ]
 
     def _activate(self, child: VenueOrder) -> None:
@@ -239,7 +251,7 @@ class Venue:
     def _after_trade(self, order: VenueOrder, qty: int) -> None:
         """Children come to life with a filled parent; a child's fill reduces or ends its sibling (OCA type 3)."""
         if order.ticket.parent_order_id:
-            parent = self.orders.get((order.client_id, order.ticket.parent_order_id))
+            parent = self.orders.get((order.generation, order.client_id, order.ticket.parent_order_id))
             for sibling in self._children(parent) if parent is not None else []:
                 if sibling is not order and sibling.status not in DONE:
                     sibling.qty -= qty
@@ -252,6 +264,13 @@ class Venue:
             for child in self._children(order):
                 if child.waiting:
                     self._activate(child)
+
+    def correct(self, fill: VenueFill) -> None:
+        """Say that an execution was at another price: the same id with a higher last part, in place of the first."""
+        base, _, revision = fill.exec_id.rpartition(".")
+        corrected = msgspec.structs.replace(fill, exec_id=f"{base}.{int(revision) + 1:02d}", px=fill.px + CENT)
+        self.fills[self.fills.index(fill)] = corrected
+        self.filled(corrected)
 
     # ---- the truth
 

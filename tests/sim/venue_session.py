@@ -34,6 +34,8 @@ from tests.sim.venue import DONE, Venue, VenueFill, VenueOrder
 
 ACCOUNT = "DU0000001"
 CLIENT_ID = 7
+LATE_NS_MAX = 90 * SECOND
+"""Long after any grace: what comes then finds its order resent, expired, or filled."""
 PARTS = ("open_orders", "completed_orders", "executions", "positions")
 
 
@@ -44,6 +46,7 @@ class Session:
         self.venue = venue
         self.session_id = session_id
         self.hear = hear
+        self.generation = venue.generation
         self.up = True
         self.wire: list[tuple[Event, Callable[[], None], str]] = []
         self._wire_free_ns = 0
@@ -59,6 +62,11 @@ class Session:
         event = scheduler.after(due_ns - scheduler.now_ns, what, lambda: self._arrive(event, arrive))
         self.wire.append((event, arrive, what))
 
+    def place(self, ticket: OrderTicket) -> None:
+        """An order came off the wire; what was written before a restart of the venue is lost in it."""
+        if self.generation == self.venue.generation:
+            self.venue.place(CLIENT_ID, ticket, self.session_id)
+
     def _arrive(self, event: Event, arrive: Callable[[], None]) -> None:
         self.wire = [item for item in self.wire if item[0] is not event]
         arrive()
@@ -70,8 +78,8 @@ class Session:
         self.up = False
         scheduler = self.venue.scheduler
         scheduler.log("venue", f"session {self.session_id} ends with {len(self.wire)} messages on the wire")
-        arriving = scheduler.random.randint(0, len(self.wire))
-        delay_ns = scheduler.between(MS, 40 * SECOND) if scheduler.chance(late) else 0
+        arriving = len(self.wire) if scheduler.chance(0.5) else scheduler.random.randint(0, len(self.wire))
+        delay_ns = scheduler.between(100 * MS, LATE_NS_MAX) if scheduler.chance(late) else 0
         for event, _, _ in self.wire:
             event.cancelled = True
         for event, arrive, what in self.wire[:arriving]:
@@ -109,9 +117,12 @@ class Gateway:
         return self.session
 
     def drop(self) -> None:
-        """End the session at the venue; its client notices by itself, later."""
+        """End the session at the venue; its client notices by itself, later. The venue may restart with it."""
         if self.session is not None:
             self.session.end(self.rates().submit_late)
+            if self.venue.scheduler.chance(self.rates().ids_rolled_back):
+                self.venue.restart()
+                self.venue.scheduler.log("venue", f"restarts; next order id is {self.venue.highest_id + 1}")
 
     def report(self, session: Session, body: AnyMessage) -> None:
         """Send a report into a session, with whatever the client library does to it."""
@@ -227,13 +238,14 @@ class BrokerDriver:
         if reason or session is None:
             self._event(SubmitNotSent(command.session_id, command.intent_id, ids, reason))
             return
-        venue = self.gateway.venue
         for ticket in command.tickets:
             self.gateway.written(command, ticket)
             session.write(
                 f"placeOrder {ticket.venue_order_id} {ticket.client_order_id}",
-                lambda ticket=ticket: venue.place(CLIENT_ID, ticket, session.session_id),  # type: ignore[misc]
+                lambda ticket=ticket: session.place(ticket),  # type: ignore[misc]
             )
+        if self.scheduler.chance(self.gateway.rates().drop_on_submit):
+            self.gateway.drop()
         written = SubmitWritten(session.session_id, command.intent_id, ids, self.scheduler.now_ns)
         self.scheduler.after(self.scheduler.between(1000, 2 * MS), "written", lambda: self._event(written))
 

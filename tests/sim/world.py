@@ -21,6 +21,7 @@ from tests.sim.scheduler import MS, SECOND, Scheduler, Violation
 ACTIVE_NS_MAX = 300 * SECOND
 CHECK_EVERY = 25
 SYMBOLS = ("AAPL", "MSFT", "NVDA")
+STRATEGIES = ("momentum", "reversal", "drift", "by_hand")
 FIXED8 = 100_000_000
 ONE_OF_EACH_S = SECOND
 
@@ -175,14 +176,14 @@ class Simulation:
         self.stream.publish(
             Signal(
                 signal_id=f"s{self.signals}",
-                strategy="momentum",
+                strategy=random.choice(STRATEGIES),
                 symbol=symbol,
                 side=side,
                 take_profit_px=reference_px + sign * step,
                 stop_px=reference_px - sign * step,
                 reference_px=reference_px,
                 ts_event_ns=now_ns,
-                expires_ns=now_ns + self.scheduler.between(SECOND, 120 * SECOND),
+                expires_ns=now_ns + self.scheduler.between(5 * SECOND, 200 * SECOND),
                 limit_px=0 if random.random() < 0.6 else reference_px + sign * random.randrange(-3, 4) * cent,
             )
         )
