@@ -148,6 +148,15 @@ class IdentityFile:
 
         self._update(apply)
 
+    def forget_entries(self, role: str) -> None:
+        """Note that a person has the journal of this role deleted; its epochs stand."""
+
+        def apply(identity: Identity) -> Identity:
+            mark = identity.roles.get(role)
+            return _mark(identity, role, msgspec.structs.replace(mark, seq=0)) if mark else identity
+
+        self._update(apply)
+
     def propose_ledger_id(self) -> Identity:
         """Give an identity that has no ledger id one, unconfirmed until the ledger carries it too."""
 

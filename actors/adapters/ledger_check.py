@@ -104,13 +104,17 @@ def find_orphans(client: redis.Redis, roles: Collection[str]) -> tuple[tuple[Key
     )
 
 
-def purge_orphans(client: redis.Redis, roles: Collection[str]) -> tuple[tuple[KeyType, str], ...]:
+def purge_orphans(
+    identity: IdentityFile, client: redis.Redis, roles: Collection[str]
+) -> tuple[tuple[KeyType, str], ...]:
     """Delete what `find_orphans` finds, on a person's word: what a role that is gone owed to others goes with it.
 
     Leases stay: the epoch of a role that comes back must be above all it ever had.
     """
     purged = tuple(orphan for orphan in find_orphans(client, roles) if orphan[0] is not KeyType.LEASE)
     for key_type, symbol in purged:
+        if key_type is KeyType.JOURNAL:
+            identity.forget_entries(symbol)
         client.delete(key(key_type, symbol))
         client.srem(key(KeyType.INDEX, ALL), f"{key_type}:{symbol}")
     return purged

@@ -13,7 +13,7 @@ from typing import Protocol, cast
 
 import redis
 
-from actors.adapters.identity import IdentityFile
+from actors.adapters.identity import IdentityFile, RoleMark
 from actors.keys import ALL, KeyType, key
 from actors.ports import Fenced, LedgerAway, LedgerCorrupt, Projection, Stored
 
@@ -125,12 +125,20 @@ class RedisLedger:
     def acquire(self) -> int:
         """Draw the role's next epoch: fsynced in the identity file, then in the lease.
 
-        Raises LedgerAway, and Fenced if another incarnation drew a later one in between.
+        Raises LedgerAway; Fenced if another incarnation drew a later one in between; LedgerCorrupt if the ledger
+        holds less of this role than it is known to have held (emptied, or replaced while the engine ran).
         """
+        known = self._identity.read().roles.get(self.role, RoleMark(0, 0, 0))  # first: what is there only grows
         with _translated(self.role, "acquire"):
             held = cast("bytes | None", self._client.get(self._keys[KeyType.LEASE]))
             last = self._last_seq()
-        epoch = self._identity.draw_epoch(self.role, parse_lease(held)[0], last)
+        found = parse_lease(held)[0]
+        if found < known.lease_epoch or last < known.seq:
+            raise LedgerCorrupt(
+                f"{self.role}: the ledger has epoch {found} and {last} entries, and had epoch {known.lease_epoch} and "
+                f"{known.seq}: it is empty, another or older. Remedy: restore its append-only file"
+            )
+        epoch = self._identity.draw_epoch(self.role, found, last)
         with _translated(self.role, "acquire"):
             keys = [self._keys[KeyType.LEASE], self._index]
             answer = _ACQUIRE.run(self._client, keys, [epoch, self.owner, self.role])
@@ -243,7 +251,8 @@ def _translated(role: str, doing: str) -> Iterator[None]:
         yield
     except redis.exceptions.RedisError as error:
         text = str(error)
-        if "OOM" in text.partition("'")[0]:
+        # Redis 7 gives the code to redis-py's error class; 6.2 wraps it in the text of a script's error.
+        if isinstance(error, redis.exceptions.OutOfMemoryError) or "-OOM " in text:
             raise LedgerFull(
                 f"{role}: the ledger is at its memory limit and takes no writes. Remedy: raise maxmemory (CONFIG SET "
                 "maxmemory …), or purge the journals of roles that are gone"

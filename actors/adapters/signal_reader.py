@@ -12,6 +12,7 @@ import redis
 
 from actors.adapters.bus_streams import read_signal
 from actors.adapters.redis_client import READ_BLOCK_MS
+from actors.adapters.redis_ledger import Script
 from actors.keys import ALL, KeyType, key
 from actors.messages import SignalReceived, SignalUnreadable
 
@@ -22,16 +23,33 @@ BACKOFF_FIRST_S = 0.05
 BACKOFF_MAX_S = 2.0
 BEATS_MAX = 16
 
-Entry = tuple[bytes, dict[bytes, bytes] | None]
+Fields = dict[bytes, bytes]
+Entry = tuple[bytes, Fields | None]
+
+# KEYS: stream. ARGV: group, consumer, where to begin, how many. Answers where to go on; `0-0` is the end.
+_CLAIM = Script("return redis.call('XAUTOCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, ARGV[3], 'COUNT', ARGV[4], 'JUSTID')[1]")
+
+# KEYS: stream. ARGV: group, consumer. In one step with the look at what is pending: deleting a consumer drops that.
+_FORGET = Script("""
+for _, consumer in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
+  local facts = {}
+  for i = 1, #consumer, 2 do facts[consumer[i]] = consumer[i + 1] end
+  if facts['name'] ~= ARGV[2] and tonumber(facts['pending']) == 0 then
+    redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], facts['name'])
+  end
+end
+return 'OK'
+""")
 
 
 class SignalReader:
     """Hands each entry to `emit`, on its own thread: first this consumer's own pending ones, then all new ones.
 
-    An entry that stays unacknowledged for `redeliver_ms`, this consumer's or a dead one's, is taken over and handed
-    over again: nothing is lost between hand-over and journal, duplicates are for the receiver to know. Full: with
-    `in_flight_max` entries of this consumer unacknowledged it reads no further until some are. Redis away: it connects
-    again with backoff, for ever; `progress` counts it. `emit` must not raise and should not block.
+    A group has one live reader, so what any other consumer of it left pending is taken over at the start. An entry
+    that stays unacknowledged for `redeliver_ms` is handed over again: nothing is lost between hand-over and journal,
+    duplicates are for the receiver to know. Full: with `in_flight_max` entries of this consumer unacknowledged, or as
+    many `waiting` to be taken by the receiver, it reads no further until there are fewer. Redis away: it connects again
+    with backoff, for ever; `progress` counts it. `emit` must not raise and should not block.
     """
 
     def __init__(
@@ -43,6 +61,7 @@ class SignalReader:
         emit_beat: Callable[[int, dict[str, int]], None] | None = None,
         redeliver_ms: int = REDELIVER_MS,
         in_flight_max: int = IN_FLIGHT_MAX,
+        waiting: Callable[[], int] = lambda: 0,
     ) -> None:
         self._open_client = open_client
         self._group = group
@@ -51,8 +70,17 @@ class SignalReader:
         self._emit_beat = emit_beat
         self._redeliver_ms = redeliver_ms
         self._in_flight_max = in_flight_max
+        self._waiting = waiting
         self._stream = key(KeyType.SIGNALS, ALL)
-        self._counters = {"rounds": 0, "signals": 0, "unreadable": 0, "taken_over": 0, "trimmed": 0, "reconnects": 0}
+        self._counters = {
+            "rounds": 0,
+            "signals": 0,
+            "unreadable": 0,
+            "redelivered": 0,
+            "taken_over": 0,
+            "trimmed": 0,
+            "reconnects": 0,
+        }
         self._beats: deque[int] = deque(maxlen=BEATS_MAX)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"signals-{group}", daemon=True)
@@ -97,12 +125,13 @@ class SignalReader:
 
     def _read(self, client: redis.Redis) -> None:
         self._create_group(client)
+        self._inherit(client)
         self._own_pending(client)
-        sweep_s = time.monotonic()
+        sweep_s = time.monotonic() + self._redeliver_ms / 2_000
         while not self._stopping.is_set():
             self._round()
             if time.monotonic() >= sweep_s:
-                self._take_over(client)
+                self._redeliver(client)
                 sweep_s = time.monotonic() + max(self._redeliver_ms / 2_000, 0.05)
             if self._full(client):
                 self._stopping.wait(0.05)
@@ -132,35 +161,40 @@ class SignalReader:
             self._hand_over(client, entries)
             after = entries[-1][0].decode()
 
-    def _take_over(self, client: redis.Redis) -> None:
+    def _redeliver(self, client: redis.Redis) -> None:
         start = b"0-0"
         while not self._stopping.is_set():
-            answer = cast(
-                "list[object]",
-                client.xautoclaim(
-                    self._stream,
-                    self._group,
-                    self._consumer,
-                    self._redeliver_ms,
-                    start_id=start,
-                    count=READ_ENTRIES,
-                ),
+            answer = client.xautoclaim(
+                self._stream, self._group, self._consumer, self._redeliver_ms, start_id=start, count=READ_ENTRIES
             )
-            claimed = cast("list[tuple[bytes | None, dict[bytes, bytes] | None]]", answer[1])
+            start, claimed = cast("tuple[bytes, list[tuple[bytes | None, Fields | None]]]", tuple(answer)[:2])
             entries = [(entry_id, fields) for entry_id, fields in claimed if entry_id is not None]
-            self._counters["taken_over"] += len(entries)
+            self._counters["redelivered"] += len(entries)
             self._hand_over(client, entries)
-            start = cast("bytes", answer[0])
             if start == b"0-0":
                 return
 
-    def _full(self, client: redis.Redis) -> bool:
+    def _inherit(self, client: redis.Redis) -> None:
+        """Make everything that is pending in the group this consumer's, and forget the consumers it was."""
+        others = sum(pending for name, pending in self._pending(client).items() if name != self._consumer)
+        start: bytes | str = "0-0" if others else ""
+        while start and not self._stopping.is_set():
+            claimed = _CLAIM.run(client, [self._stream], [self._group, self._consumer, start, READ_ENTRIES])
+            start = b"" if claimed == b"0-0" else claimed
+        self._counters["taken_over"] += others
+        _FORGET.run(client, [self._stream], [self._group, self._consumer])
+
+    def _pending(self, client: redis.Redis) -> dict[str, int]:
         consumers = cast("list[dict[str, object]]", client.xpending(self._stream, self._group)["consumers"])
-        mine = self._consumer.encode()
-        return any(one["name"] == mine and cast("int", one["pending"]) >= self._in_flight_max for one in consumers)
+        return {cast("bytes", one["name"]).decode(): cast("int", one["pending"]) for one in consumers}
+
+    def _full(self, client: redis.Redis) -> bool:
+        return self._pending(client).get(self._consumer, 0) >= self._in_flight_max
 
     def _hand_over(self, client: redis.Redis, entries: list[Entry]) -> None:
         for entry_id, fields in entries:
+            while self._waiting() >= self._in_flight_max and not self._stopping.wait(0.01):
+                self._answer_beats()
             if not fields:  # somebody trimmed what was not acknowledged: nothing is left to read
                 self._counters["trimmed"] += 1
                 client.xack(self._stream, self._group, entry_id)

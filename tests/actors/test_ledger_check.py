@@ -140,13 +140,15 @@ def test_memory_is_told_for_each_key_type(identity: IdentityFile, client: redis.
 
 
 def test_orphans_are_found_and_purged_but_never_an_epoch(identity: IdentityFile, client: redis.Redis) -> None:
+    check_ledger(identity, client)
     used(identity, client, "kept")
     used(identity, client, "gone").save_snapshot(5, b"snapshot")
-    purged = purge_orphans(client, {"kept"})
+    purged = purge_orphans(identity, client, {"kept"})
     assert (KeyType.JOURNAL, "gone") in purged
     assert (KeyType.SNAPSHOT, "gone") in purged
     assert find_orphans(client, {"kept"}) == ((KeyType.LEASE, "gone"),)
     assert client.xlen(key(KeyType.JOURNAL, "kept")) == 5
+    check_ledger(identity, client)
     again = RedisLedger(client, "gone", "test", identity)
     assert again.acquire() == 2
     again.append(1, b"from the beginning", ())

@@ -192,7 +192,8 @@ def test_scripts_are_loaded_again_where_the_server_forgot_them(
 def test_an_epoch_is_above_the_identity_files_and_the_leases(
     ledger_of: MakeLedger, identity: IdentityFile, embedded_redis: RedisPair
 ) -> None:
-    identity.note_epoch("counter", 41)
+    for _ in range(41):  # drawn by incarnations that died before the lease had it
+        identity.draw_epoch("counter", 0, 0)
     assert ledger_of().acquire() == 42
     with embedded_redis.ledger_client(Purpose.TOOL) as client:
         client.set(key(KeyType.LEASE, "counter"), "90 somebody")
@@ -229,6 +230,19 @@ def test_a_server_that_lost_the_lease_is_corrupt_and_not_merely_fenced(
         client.flushall()
     with pytest.raises(LedgerCorrupt, match="lost what it had acknowledged"):
         ledger.append(1, b"a", ())
+
+
+def test_a_server_that_came_back_empty_is_refused_by_the_next_incarnation(
+    ledger_of: MakeLedger, embedded_redis: RedisPair
+) -> None:
+    ledger = ledger_of()
+    ledger.acquire()
+    ledger.append(1, b"a", ())
+    ledger.acquire()
+    with embedded_redis.ledger_client(Purpose.TOOL) as client:
+        client.flushall()
+    with pytest.raises(LedgerCorrupt, match=r"has epoch 0 and 0 entries, and had epoch 1 and 1"):
+        ledger_of().acquire()
 
 
 def test_clearing_owners_fences_them_and_keeps_the_epochs(ledger_of: MakeLedger, embedded_redis: RedisPair) -> None:
