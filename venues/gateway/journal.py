@@ -142,7 +142,7 @@ class Journal:
             return None
         try:
             snapshot = _SNAPSHOTS.decode(path.read_bytes())
-        except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise StateError(
                 f"{path} cannot be read: {error}. Remedy: restore it, or start anew with --state DIR."
             ) from error
@@ -160,7 +160,7 @@ class Journal:
         for number, line in enumerate(lines, start=1):
             try:
                 yield from _BATCHES.decode(line)
-            except (msgspec.DecodeError, msgspec.ValidationError) as error:
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
                 raise StateError(
                     f"{path} line {number} cannot be read: {error}. Remedy: restore it, or start anew with --state DIR."
                 ) from error

@@ -123,8 +123,9 @@ class _Reader:
 
 def read(layout: Layout, version: int, source: Sequence[str]) -> dict[str, str]:
     """Return name → text of a whole message. Raises WireError when fields are missing or left over."""
-    reader = _Reader(source, version, {})
+    reader = _Reader(source, version, {"serverVersion": str(version)})
     reader.read(layout)
+    del reader.values["serverVersion"]
     if reader.at != len(source):
         rest = list(source[reader.at :])
         raise WireError(f"{len(rest)} field(s) left over after the last known one: {rest[:8]!r}")

@@ -143,7 +143,7 @@ OPEN_ORDER: Layout = (
         "clientId permId outsideRth=0 hidden=0 discretionaryAmt=0 goodAfterTime sharesAllocation faGroup faMethod "
         "faPercentage faProfile<177 modelCode goodTillDate rule80A percentOffset settlingFirm shortSaleSlot=0 "
         "designatedLocation exemptCode=-1 auctionStrategy=0 startingPrice stockRefPrice delta stockRangeLower "
-        "stockRangeUpper displaySize blockOrder=0 sweepToFill=0 allOrNone=0 minQty ocaType=0 eTradeOnly=0 "
+        "stockRangeUpper displaySize=2147483647 blockOrder=0 sweepToFill=0 allOrNone=0 minQty ocaType=0 eTradeOnly=0 "
         "firmQuoteOnly=0 nbboPriceCap parentId=0 triggerMethod=0 volatility volatilityType=0 "
         "deltaNeutralOrderType=None deltaNeutralAuxPrice"
     ),
@@ -161,7 +161,7 @@ OPEN_ORDER: Layout = (
     ),
     *_COMBO,
     _ROUTING,
-    *fields("scaleInitLevelSize scaleSubsLevelSize scalePriceIncrement"),
+    *fields("scaleInitLevelSize=2147483647 scaleSubsLevelSize=2147483647 scalePriceIncrement"),
     When(_has_scale, _SCALE),
     *fields("hedgeType"),
     When(lambda v: bool(v.get("hedgeType")), fields("hedgeParam")),
@@ -169,18 +169,20 @@ OPEN_ORDER: Layout = (
     *_DELTA_NEUTRAL,
     *_ALGO,
     *fields(
-        "solicited=0 whatIf=0 status initMarginBefore=? maintMarginBefore=? equityWithLoanBefore=? initMarginChange=? "
-        "maintMarginChange=? equityWithLoanChange=? initMarginAfter=? maintMarginAfter=? equityWithLoanAfter=? "
-        "commission minCommission maxCommission commissionCurrency warningText randomizeSize=0 "
+        "solicited=0 whatIf=0 status initMarginBefore=? maintMarginBefore=? equityWithLoanBefore=? "
+        "initMarginChange=? maintMarginChange=? equityWithLoanChange=? initMarginAfter=? maintMarginAfter=? "
+        "equityWithLoanAfter=? commission minCommission maxCommission commissionCurrency warningText randomizeSize=0 "
         "randomizePrice=0".replace("=?", f"={UNSET_DOUBLE}")
     ),
     When(_is_peg_bench, _PEG_BENCH),
     _CONDITIONS,
     *fields(
-        "adjustedOrderType=None triggerPrice trailStopPrice lmtPriceOffset adjustedStopPrice adjustedStopLimitPrice "
-        "adjustedTrailingAmount adjustableTrailingUnit=0 softDollarTierName softDollarTierValue "
-        "softDollarTierDisplay cashQty=0 dontUseAutoPriceForHedge=1 isOmsContainer=0 discretionaryUpToLimitPrice=0 "
-        "usePriceMgmtAlgo=0 duration>=158 postToAts>=160 autoCancelParent>=162=0"
+        "adjustedOrderType=None triggerPrice=? adjustedTrailStopPrice=? lmtPriceOffset=? adjustedStopPrice=? "
+        "adjustedStopLimitPrice=? adjustedTrailingAmount=? adjustableTrailingUnit=0 softDollarTierName "
+        "softDollarTierValue softDollarTierDisplay cashQty=0 dontUseAutoPriceForHedge=1 isOmsContainer=0 "
+        "discretionaryUpToLimitPrice=0 usePriceMgmtAlgo=0 duration>=158 postToAts>=160 autoCancelParent>=162=0".replace(
+            "=?", f"={UNSET_DOUBLE}"
+        )
     ),
     *_TAIL_170,
 )
@@ -191,8 +193,8 @@ COMPLETED_ORDER: Layout = (
         "action totalQuantity orderType lmtPrice=0.0 auxPrice=0.0 tif ocaGroup account openClose origin=0 orderRef "
         "permId outsideRth=0 hidden=0 discretionaryAmt=0 goodAfterTime faGroup faMethod faPercentage faProfile<177 "
         "modelCode goodTillDate rule80A percentOffset settlingFirm shortSaleSlot=0 designatedLocation exemptCode=-1 "
-        "startingPrice stockRefPrice delta stockRangeLower stockRangeUpper displaySize sweepToFill=0 allOrNone=0 "
-        "minQty ocaType=0 triggerMethod=0 volatility volatilityType=0 deltaNeutralOrderType=None "
+        "startingPrice stockRefPrice delta stockRangeLower stockRangeUpper displaySize=2147483647 sweepToFill=0 "
+        "allOrNone=0 minQty ocaType=0 triggerMethod=0 volatility volatilityType=0 deltaNeutralOrderType=None "
         "deltaNeutralAuxPrice"
     ),
     When(
@@ -204,7 +206,7 @@ COMPLETED_ORDER: Layout = (
     *fields("continuousUpdate=0 referencePriceType=0 trailStopPrice trailingPercent comboLegsDescrip"),
     *_COMBO,
     _ROUTING,
-    *fields("scaleInitLevelSize scaleSubsLevelSize scalePriceIncrement"),
+    *fields("scaleInitLevelSize=2147483647 scaleSubsLevelSize=2147483647 scalePriceIncrement"),
     When(_has_scale, _SCALE),
     *fields("hedgeType"),
     When(lambda v: bool(v.get("hedgeType")), fields("hedgeParam")),
@@ -215,9 +217,9 @@ COMPLETED_ORDER: Layout = (
     When(_is_peg_bench, _PEG_BENCH),
     _CONDITIONS,
     *fields(
-        "trailStopPrice lmtPriceOffset cashQty=0 dontUseAutoPriceForHedge=1 isOmsContainer=0 autoCancelDate "
-        "filledQuantity=0 refFuturesConId autoCancelParent=0 shareholder imbalanceOnly=0 routeMarketableToBbo=0 "
-        "parentPermId completedTime completedStatus"
+        "adjustedTrailStopPrice=? lmtPriceOffset=? cashQty=0 dontUseAutoPriceForHedge=1 isOmsContainer=0 "
+        "autoCancelDate filledQuantity=0 refFuturesConId=2147483647 autoCancelParent=0 shareholder imbalanceOnly=0 "
+        "routeMarketableToBbo=0 parentPermId completedTime completedStatus".replace("=?", f"={UNSET_DOUBLE}")
     ),
     *_TAIL_170,
 )
@@ -226,8 +228,8 @@ EXECUTION: Layout = (
     *fields("reqId=-1 orderId"),
     *_EXECUTION_CONTRACT,
     *fields(
-        "execId time account exchange side shares price permId clientId liquidation=0 cumQty avgPrice orderRef evRule "
-        "evMultiplier modelCode lastLiquidity=2 pendingPriceRevision>=178=0"
+        "execId time account exchange side shares price permId clientId liquidation=0 cumQty avgPrice orderRef "
+        "evRule evMultiplier modelCode lastLiquidity=2 pendingPriceRevision>=178=0"
     ),
 )
 

@@ -1,0 +1,212 @@
+"""State on disk: what was appended is there after any crash, and damage is told and not guessed around."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from tests.venues.gateway_bench import AAPL, Bench
+from venues.gateway.core import GatewayCore
+from venues.gateway.journal import Journal, StateError
+from venues.gateway.matching import Quote
+from venues.gateway.model import Order, Record
+from venues.gateway.requests import PlaceOrder, wanted_of
+from venues.gateway.session import Client
+from venues.gateway.settings import GatewaySettings
+
+FAR = (Decimal("99.99"), Decimal("100.01"))
+
+
+def some_records() -> list[Record]:
+    bench = Bench()
+    bench.bracket(1, "10", "100.01", "105", "95")
+    return bench.records
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "state"
+
+
+def load(folder: Path) -> list[Record]:
+    journal = Journal(folder)
+    try:
+        return journal.load()[1]
+    finally:
+        journal.close()
+
+
+def write(folder: Path, batches: list[list[Record]]) -> Path:
+    journal = Journal(folder)
+    journal.load()
+    for batch in batches:
+        journal.append(batch)
+    journal.close()
+    [path] = folder.glob("journal-*.jsonl")
+    return path
+
+
+def test_what_was_appended_is_read_back(folder: Path) -> None:
+    records = some_records()
+    write(folder, [records[:3], [], records[3:]])
+    assert load(folder) == records
+
+
+@pytest.mark.parametrize("cut", [1, 2, 40, 400])
+def test_a_torn_last_line_is_cut_off_counted_and_its_batch_is_gone_as_a_whole(folder: Path, cut: int) -> None:
+    records = some_records()
+    path = write(folder, [records[:3], records[3:]])
+    os.truncate(path, path.stat().st_size - cut)
+    journal = Journal(folder)
+    assert journal.load()[1] == records[:3]
+    assert journal.torn_lines == 1
+    journal.append(records[3:])
+    journal.close()
+    assert load(folder) == records
+
+
+def test_damage_before_the_last_line_refuses_the_start(folder: Path) -> None:
+    records = some_records()
+    path = write(folder, [records[:3], records[3:]])
+    data = bytearray(path.read_bytes())
+    data[10] ^= 0xFF
+    path.write_bytes(data)
+    with pytest.raises(StateError, match=r"line 1 .*Remedy"):
+        load(folder)
+
+
+def test_a_second_gateway_on_the_folder_is_refused_by_name_and_pid(folder: Path) -> None:
+    journal = Journal(folder)
+    command = [sys.executable, "-m", "venues.gateway", "--state", str(folder), "--port", "0"]
+    second = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    journal.close()
+    assert second.returncode == 2
+    assert f"in use by a gateway with pid {os.getpid()}" in second.stderr
+    assert "Remedy" in second.stderr
+
+
+class Run:
+    """A gateway core on a folder, without sockets."""
+
+    def __init__(self, folder: Path, **settings: object) -> None:
+        self.now_ns = 1_700_000_000_000_000_000
+        self.journal = Journal(folder)
+        chosen = GatewaySettings(state_dir=folder, symbols=("AAPL",), walk=False, **settings)  # type: ignore[arg-type]
+        self.core = GatewayCore(chosen, self.journal, lambda: self.now_ns)
+        self.client = self.core.start(1, 176) or Client(1, 176)
+        self.core.set_quote("AAPL", Quote(*FAR, FAR[0]))
+
+    def place(self, order_id: int, kind: str = "MKT", **more: object) -> None:
+        bench = Bench()
+        ticket = replace(bench.ticket(order_id, "BUY", "10", kind, **more), account="")
+        names = ("symbol", "exchange", "primaryExchange", "currency", "localSymbol")
+        wanted = wanted_of({"conId": str(AAPL.con_id), "secType": "STK", **dict.fromkeys(names, "")})
+        self.core.place(self.client, PlaceOrder(ticket, wanted))
+        self.core.commit()
+
+    def seen(self) -> tuple[object, ...]:
+        core = self.core
+        return (
+            dict(core.store.orders),
+            list(core.store.executions),
+            core.account.base(),
+            dict(core.store.next_ids),
+            core.store.next_perm_id,
+            core.store.next_exec,
+            dict(core.market.quotes),
+        )
+
+    def crash(self) -> None:
+        self.journal.close()
+
+
+def test_a_restart_finds_every_order_fill_id_and_price(folder: Path) -> None:
+    first = Run(folder)
+    first.place(1)
+    first.place(2, "LMT", limit="90")
+    before = first.seen()
+    first.crash()
+    second = Run(folder)
+    assert second.seen() == before
+    assert second.core.engine.next_order_id(1) == 3
+    second.crash()
+
+
+def test_what_was_not_committed_is_not_there_after_a_crash(folder: Path) -> None:
+    first = Run(folder)
+    first.place(1)
+    before = first.seen()
+    first.core.engine.place(Bench().ticket(2, "BUY", "10"), Decimal("0.01"), first.now_ns)
+    first.core.settle()
+    first.crash()
+    second = Run(folder)
+    assert second.seen() == before
+    second.crash()
+
+
+def test_compaction_keeps_the_state_and_drops_only_the_oldest_done(folder: Path) -> None:
+    first = Run(folder, journal_bytes_max=4_000, completed_kept_max=5, executions_kept_max=4)
+    for order_id in range(1, 21):
+        first.place(order_id)
+    first.place(21, "LMT", limit="90")
+    first.core.compact()
+    core = first.core
+    assert core.counters["compactions"] > 2
+    assert (len(core.store.orders), len(core.store.executions)) == (6, 4)
+    assert core.account.positions[AAPL.con_id].qty == 200
+    before = first.seen()
+    first.crash()
+    second = Run(folder, journal_bytes_max=4_000, completed_kept_max=5, executions_kept_max=4)
+    assert second.seen() == before
+    second.place(3)
+    assert second.core.counters["error_103"] == 1
+    second.crash()
+    assert len(list(folder.glob("journal-*.jsonl"))) == 1
+
+
+@pytest.mark.parametrize("step", ["snapshot beside", "snapshot in place", "old journal still there"])
+def test_a_crash_in_the_middle_of_a_compaction_loses_nothing(folder: Path, step: str) -> None:
+    first = Run(folder)
+    first.place(1)
+    before = first.seen()
+    [old] = folder.glob("journal-*.jsonl")
+    kept = old.read_bytes()
+    if step == "snapshot beside":
+        (folder / "snapshot.json.new").write_bytes(b'{"half a snap')
+    else:
+        first.core.compact()
+        if step == "snapshot in place":
+            for path in folder.glob("journal-*.jsonl"):
+                path.unlink()
+        old.write_bytes(kept)
+    first.crash()
+    second = Run(folder)
+    assert second.seen() == before
+    second.crash()
+
+
+def test_the_state_of_another_account_or_schema_is_refused(folder: Path) -> None:
+    Run(folder).crash()
+    with pytest.raises(StateError, match="DU1234567"):
+        Run(folder, account="DU7654321")
+    path = folder / "snapshot.json"
+    path.write_text(path.read_text().replace('"schema_version":1', '"schema_version":9'))
+    with pytest.raises(StateError, match="schema version 9"):
+        Run(folder)
+
+
+def test_a_position_outlives_the_listing_of_its_symbol(folder: Path) -> None:
+    first = Run(folder)
+    first.place(1)
+    first.crash()
+    journal = Journal(folder)
+    core = GatewayCore(GatewaySettings(state_dir=folder, symbols=("SPY",), walk=False), journal, lambda: 0)
+    assert [held.symbol for held in core.account.positions.values()] == ["AAPL"]
+    assert isinstance(core.store.orders[1000001], Order)
+    journal.close()
