@@ -94,6 +94,8 @@ class EmbeddedRedis:
         """Start it and return once it serves, its file loaded. Raises ServerFailed, BinaryRefused."""
         self.data.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.stop_leftover()
+        if self.socket.parent != self.directory:
+            _make_private(self.socket.parent)
         binary = pinned_binary(self.directory)
         self._refuse_newer_files(binary)
         self.bound_log()
@@ -235,6 +237,9 @@ class EmbeddedRedis:
     def _forget(self) -> None:
         self._record_path.unlink(missing_ok=True)
         self.socket.unlink(missing_ok=True)
+        if self.socket.parent != self.directory:
+            with contextlib.suppress(OSError):  # the other kind's socket may be there still
+                self.socket.parent.rmdir()
 
     def _refuse_newer_files(self, binary: Binary) -> None:
         if (self.data / "appendonlydir").is_dir() and binary.series < (7, 0):
@@ -247,24 +252,25 @@ class EmbeddedRedis:
 def socket_path(kind: ServerKind | str, directory: Path | str) -> Path:
     """Return where a kind's socket is: in the run directory, or, where that path is too long for a socket, in a
     directory of this user's own under the system's temporary one, named by the run directory's hash.
-
-    Raises ServerFailed if somebody else holds that name.
     """
     resolved = Path(directory).resolve()
     path = resolved / f"{ServerKind(kind).value}.sock"
     if len(os.fsencode(path)) <= SOCKET_PATH_BYTES_MAX:
         return path
     name = hashlib.blake2b(os.fsencode(resolved), digest_size=8).hexdigest()
-    short = Path(tempfile.gettempdir()) / f"apex-{os.getuid()}-{name}"
+    return Path(tempfile.gettempdir()) / f"apex-{os.getuid()}-{name}" / path.name
+
+
+def _make_private(directory: Path) -> None:
+    """Make a directory under the shared temporary one; refuse one that another user made or may write in."""
     with contextlib.suppress(FileExistsError):
-        short.mkdir(mode=0o700)
-    found = short.lstat()
+        directory.mkdir(mode=0o700)
+    found = directory.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
         raise ServerFailed(
-            f"{short} is not a directory of this user alone; it is needed because {path} is too long for a socket. "
-            "Remedy: remove it, or use a run directory with a shorter path"
+            f"{directory} is not a directory of this user alone; the server's socket goes there because the run "
+            "directory's path is too long for one. Remedy: remove it, or use a run directory with a shorter path"
         )
-    return short / path.name
 
 
 def _listener_pid(path: Path) -> int:

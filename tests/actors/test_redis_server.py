@@ -168,8 +168,9 @@ def test_ctrl_c_in_the_terminal_does_not_reach_a_server(tmp_path: Path) -> None:
         "import sys, signal\n"
         "from actors.adapters.redis_server import EmbeddedRedis\n"
         "server = EmbeddedRedis('ledger', sys.argv[1]); server.start()\n"
-        "print(server.pid, flush=True)\n"
-        "try: signal.pause()\n"
+        "try:\n"
+        "    print(server.pid, flush=True)\n"
+        "    signal.pause()\n"
         "except KeyboardInterrupt: sys.exit(5)\n"
     )
     parent = subprocess.Popen(
@@ -199,18 +200,20 @@ def test_a_run_directory_with_a_long_path_gets_a_short_socket_of_its_own(server_
     put(server, "a", "1")
     assert (server.data / "redis.conf").is_relative_to(long)
     server.stop()
-    server.socket.parent.rmdir()
+    assert not server.socket.parent.exists()
+    server.start()
+    assert got(server, "a") == b"1"
 
 
 def test_a_short_socket_directory_that_others_may_write_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server_in: MakeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
-    long = tmp_path / ("d" * 120)
-    directory = socket_path("bus", long).parent
-    directory.chmod(0o777)
+    server = server_in(directory=tmp_path / ("d" * 120))
+    server.socket.parent.mkdir()
+    server.socket.parent.chmod(0o777)
     with pytest.raises(ServerFailed, match="Remedy"):
-        socket_path("bus", long)
+        server.start()
 
 
 def test_a_run_directory_keeps_to_the_binary_that_wrote_it(
