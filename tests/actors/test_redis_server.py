@@ -211,6 +211,7 @@ def test_a_short_socket_directory_that_others_may_write_is_refused(
     monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
     server = server_in(directory=tmp_path / ("d" * 120))
     server.socket.parent.mkdir()
+    (server.socket.parent / "somebody").touch()
     server.socket.parent.chmod(0o777)
     with pytest.raises(ServerFailed, match="Remedy"):
         server.start()
