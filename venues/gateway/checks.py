@@ -20,6 +20,10 @@ _PRICES = {"MKT": (False, False), "LMT": (True, False), "STP": (False, True), "S
 """Order type → needs a limit price, needs a stop price."""
 _SINGLE_WORD = "MIT LIT MOC LOC TRAIL TRAILLMT REL MTL MIDPRICE VOL PEGMKT PEGMID BOX_TOP"
 _OTHER_TYPES = {*_SINGLE_WORD.split(" "), "TRAIL LIMIT", "REL + LMT", "PEG BENCH", "PEG BEST", "PEG MID", "PEG MKT"}
+QTY_MAX = Decimal(10) ** 8
+PX_MAX = Decimal(10) ** 7
+"""Bounds within which all sums of money are exact in 28 digits."""
+_QTY_STEP = Decimal("0.0001")
 _TIFS = ("", "DAY", "GTC", "IOC", "FOK")
 
 
@@ -40,13 +44,15 @@ def refusal_of(ticket: Ticket, min_tick: Decimal, account: str) -> Refusal | Non
         return _invalid(f"Time in force {ticket.tif} is not supported by this paper gateway")
     if ticket.qty <= 0:
         return _invalid("The order size cannot be zero")
+    if ticket.qty >= QTY_MAX or ticket.qty % _QTY_STEP:
+        return _invalid(f"The order size is not below {QTY_MAX:f} in steps of {_QTY_STEP}")
     if ticket.account not in ("", account):
         return _invalid("Invalid account code")
     if ticket.has_conditions:
         return _invalid("Conditional orders are not supported by this paper gateway")
     for needed, px, name in zip(needs, (ticket.limit_px, ticket.stop_px), ("limit", "stop"), strict=True):
-        if needed and (px is None or px <= 0):
-            return _invalid(f"The {name} price is missing or not positive")
+        if needed and (px is None or not 0 < px < PX_MAX):
+            return _invalid(f"The {name} price is missing, not positive, or too high")
         if needed and px is not None and px % min_tick:
             return 110, "The price does not conform to the minimum price variation for this contract."
     return None

@@ -11,6 +11,7 @@ from typing import Literal, assert_never
 import msgspec
 
 from venues.gateway import reports
+from venues.gateway.checks import PX_MAX, QTY_MAX
 from venues.gateway.core import GatewayCore
 from venues.gateway.faults import Fault
 from venues.gateway.matching import Quote
@@ -152,11 +153,12 @@ def _set_price(core: GatewayCore, command: SetPrice) -> Reply:
     if stock is None:
         raise ValueError(f"unknown symbol {command.symbol!r}; known: {', '.join(core.listed.by_symbol)}")
     bid, ask, tick = command.bid, command.ask, stock.min_tick
-    if not 0 < bid <= ask:
-        raise ValueError(f"bid {bid} and ask {ask} are not 0 < bid <= ask")
+    given = [px for px in (bid, ask, command.last) if px is not None]
+    if not all(px.is_finite() and 0 < px < PX_MAX and not px % tick for px in given):
+        raise ValueError(f"prices are whole ticks of {tick}, above 0 and below {PX_MAX:f}")
+    if bid > ask:
+        raise ValueError(f"bid {bid} is above ask {ask}")
     last = command.last if command.last is not None else ((bid + ask) / 2 // tick) * tick
-    if last <= 0 or any(px % tick for px in (bid, ask)):
-        raise ValueError(f"bid and ask are whole ticks of {tick}, and last is positive")
     core.set_quote(command.symbol, Quote(bid, ask, last))
     return {"symbol": command.symbol, "bid": bid, "ask": ask, "last": last}
 
@@ -364,7 +366,8 @@ def _switch(core: GatewayCore, kind: _SWITCH, fault: Fault) -> None:
             core.engine.match_everything(core.clock_ns())
             core.settle()
         case "partial_fills":
-            if fault.on and (fault.size is None or fault.size <= 0):
+            size = fault.size
+            if fault.on and (size is None or not size.is_finite() or not 0 < size < QTY_MAX):
                 raise ValueError("partial_fills needs a positive size, or on = false")
             conduct.fill_qty_max = fault.size if fault.on else None
         case "delay_fills":

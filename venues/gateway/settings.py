@@ -7,7 +7,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Literal
 
-from venues.gateway.contracts import DEFAULT_SYMBOLS
+from venues.gateway.contracts import DEFAULT_SYMBOLS, stocks_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,5 +66,6 @@ class GatewaySettings:
             raise ValueError(f"volatility_bps: {self.volatility_bps} is not between 0 and 100")
         if not self.symbols:
             raise ValueError("symbols: none given")
+        stocks_of(self.symbols)
         if self.cash_start < 0 or self.commission_min < 0 or self.commission_per_share < 0:
             raise ValueError("cash_start, commission_min and commission_per_share are not negative")

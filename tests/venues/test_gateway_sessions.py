@@ -1,0 +1,237 @@
+"""Sessions at the level of bytes: handshake, limits, broken streams, ports, signals."""
+
+from __future__ import annotations
+
+import json
+import random
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.venues.gateway_client import RawClient, framed
+from tests.venues.gateway_process import GatewayProcess
+from venues.gateway.messages import PLACE_ORDER
+
+pytestmark = pytest.mark.process
+
+
+@pytest.fixture
+def gateway(tmp_path: Path) -> Iterator[GatewayProcess]:
+    with GatewayProcess(tmp_path) as running:
+        running.set_price("AAPL", "190.00", "190.02")
+        yield running
+
+
+def place_fields(order_id: int, **values: object) -> list[object]:
+    """Return the fields of a plain AAPL order at version 176; `values` replace what they name."""
+    given: dict[str, object] = {"orderId": order_id, "symbol": "AAPL", "secType": "STK", "exchange": "SMART"}
+    given |= {"currency": "USD", "action": "BUY", "totalQuantity": 10, "orderType": "LMT", "lmtPrice": "180"}
+    given |= {"transmit": 1, **values}
+    fields: list[object] = [3]
+    for part in PLACE_ORDER:
+        name = getattr(part, "name", None)
+        if name == "conditions":
+            fields.append(0)
+        elif name is not None:
+            fields.append(given.get(name, 0 if name in ("deltaNeutralContract",) else ""))
+    return fields
+
+
+def test_the_opening_is_versions_then_account_then_next_id_then_farms(gateway: GatewayProcess) -> None:
+    client = RawClient(gateway.port)
+    version, moment = client.start(3)
+    assert version == "176"
+    assert moment.endswith(" US/Eastern")
+    frames = [client.next() for _ in range(5)]
+    assert frames[0] == ["15", "1", "DU1234567"]
+    assert frames[1] == ["9", "1", "1"]
+    assert [frame[3] for frame in frames[2:] if frame] == ["2104", "2106", "2158"]
+    client.close()
+
+
+@pytest.mark.parametrize("versions", ["v157..157", "v100..163", "v157..178"])
+def test_every_version_places_an_order_and_reads_its_state(gateway: GatewayProcess, versions: str) -> None:
+    client = RawClient(gateway.port)
+    version = int(client.start(3, versions)[0])
+    fields = place_fields(1)
+    gates = [
+        part for part in PLACE_ORDER if getattr(part, "since", 0) > version or getattr(part, "until", 999) <= version
+    ]
+    names = [getattr(part, "name", None) for part in PLACE_ORDER]
+    named = [name for name in names if name is not None]
+    for part in reversed(gates):
+        del fields[1 + named.index(getattr(part, "name", ""))]
+    client.send(*fields)
+    frames = [frame for frame in client.sync() if frame[0] in ("3", "5")]
+    assert [frame[0] for frame in frames] == ["5", "3"]
+    assert frames[1][2] == "Submitted"
+    client.close()
+
+
+def test_frames_may_arrive_a_byte_at_a_time_or_many_at_once(gateway: GatewayProcess) -> None:
+    client = RawClient(gateway.port)
+    client.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    for byte in b"API\0" + struct.pack(">I", 9) + b"v157..176":
+        client.send_bytes(bytes([byte]))
+    assert client.next() is not None
+    stream = framed(71, 2, 4, "") + b"".join(framed(*place_fields(number)) for number in range(1, 6)) + framed(49, 1)
+    chance = random.Random(7)
+    while stream:
+        size = chance.randrange(1, 400)
+        client.send_bytes(stream[:size])
+        stream = stream[size:]
+    assert [frame[1] for frame in client.until("49") if frame[0] == "3"] == ["1", "2", "3", "4", "5"]
+    client.close()
+
+
+def test_an_order_with_a_field_left_over_is_told_logged_and_not_placed(gateway: GatewayProcess) -> None:
+    client = RawClient(gateway.port)
+    client.start()
+    client.sync()
+    client.send(*place_fields(17), "left")
+    client.send(*place_fields(18)[:-1])
+    client.send(*place_fields(19, totalQuantity="many"))
+    errors = [(frame[2], frame[3]) for frame in client.sync()]
+    assert errors == [("17", "320"), ("18", "320"), ("19", "320")]
+    assert gateway.orders() == []
+    assert gateway.status()["counters"]["unreadable_requests"] == 3
+    client.close()
+
+
+def test_malformed_frames_do_not_disturb_anyone(gateway: GatewayProcess) -> None:
+    healthy = RawClient(gateway.port)
+    healthy.start(1)
+    healthy.sync()
+    for junk in (
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"API\0\xff\xff\xff\xff",
+        b"API\0" + framed("v1..2"),
+        b"API\0" + framed(""),
+    ):
+        broken = RawClient(gateway.port)
+        broken.send_bytes(junk)
+        assert broken.next() is None
+        broken.close()
+    early = RawClient(gateway.port)
+    early.send_bytes(b"API\0" + struct.pack(">I", 9) + b"v157..176" + framed(49, 1))
+    assert early.next() is not None
+    assert early.next() is None
+    early.close()
+    odd = RawClient(gateway.port)
+    odd.start(2)
+    odd.sync()
+    odd.send_bytes(struct.pack(">I", 0))
+    odd.send("x")
+    odd.send(9, 8)
+    odd.send(4711, 1)
+    odd.send_bytes(struct.pack(">I", 3) + b"\xff\xfe\x00")
+    assert [frame[3] for frame in odd.sync()] == ["320", "320", "320", "505", "320"]
+    assert healthy.sync() == []
+    odd.close()
+    healthy.close()
+
+
+def test_a_flood_is_told_error_100_and_closed(gateway: GatewayProcess) -> None:
+    client = RawClient(gateway.port)
+    client.start()
+    client.send_bytes(framed(49, 1) * 300)
+    frames = []
+    while (frame := client.next()) is not None:
+        frames.append(frame)
+    assert frames[-1][:4] == ["4", "2", "-1", "100"]
+    assert 90 <= sum(frame[0] == "49" for frame in frames) <= 110
+    gateway.wait_for("the session is gone", lambda g: g.status()["clients"] == [])
+    client.close()
+
+
+def test_a_client_that_vanishes_frees_its_id(gateway: GatewayProcess) -> None:
+    client = RawClient(gateway.port)
+    client.start(9)
+    client.sync()
+    client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.close()
+    gateway.wait_for("the id is free", lambda g: g.status()["clients"] == [])
+
+
+def test_a_busy_port_is_refused_by_number_with_a_remedy(tmp_path: Path, free_port: Callable[[], int]) -> None:
+    port = free_port()
+    with socket.create_server(("127.0.0.1", port)):
+        command = [sys.executable, "-m", "venues.gateway", "--port", str(port), "--state", str(tmp_path / "state")]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert f"port {port}" in done.stderr
+    assert "Remedy" in done.stderr
+    assert "--port PORT" in done.stderr
+
+
+@pytest.mark.parametrize("options", [["--port", "70000"], ["--symbols", "spy"], ["--tick-ms", "0"]])
+def test_settings_that_make_no_sense_are_refused(tmp_path: Path, options: list[str]) -> None:
+    command = [sys.executable, "-m", "venues.gateway", "--state", str(tmp_path), *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("gateway: ")
+
+
+def test_it_announces_its_ports_and_ends_cleanly_on_sigterm(tmp_path: Path) -> None:
+    gateway = GatewayProcess(tmp_path, walk=True).start()
+    report = json.loads((gateway.state / "gateway.json").read_text())
+    assert (report["port"], report["control_port"], report["pid"]) == (gateway.port, gateway.control_port, gateway.pid)
+    assert f"gateway ready host=127.0.0.1 port={gateway.port} control={gateway.control_port}" in gateway.log
+    client = RawClient(gateway.port)
+    client.start()
+    client.sync()
+    started = time.monotonic()
+    assert gateway.stop() == 0
+    assert time.monotonic() - started < 5
+    while (client.next()) is not None:
+        pass
+    client.close()
+    assert "Traceback" not in gateway.log
+
+
+def test_both_ports_listen_on_the_loopback_only(gateway: GatewayProcess) -> None:
+    listening = [c.laddr for c in psutil.Process(gateway.pid).net_connections() if c.status == psutil.CONN_LISTEN]
+    assert {(ip, port) for ip, port in listening} == {
+        ("127.0.0.1", gateway.port),
+        ("127.0.0.1", gateway.control_port),
+    }
+
+
+def test_the_control_port_answers_each_line_and_refuses_what_makes_no_sense(gateway: GatewayProcess) -> None:
+    assert gateway.control({"cmd": "walk", "on": False}) == {"ok": True, "walk": False}
+    price = gateway.control({"cmd": "set_price", "symbol": "SPY", "bid": 500, "ask": "500.03"})
+    assert (price["bid"], price["ask"], price["last"]) == ("500", "500.03", "500.01")
+    for command in (
+        {"cmd": "nonsense"},
+        {"cmd": "set_price", "symbol": "SPY"},
+        {"cmd": "set_price", "symbol": "NOSUCH", "bid": 1, "ask": 2},
+        {"cmd": "set_price", "symbol": "SPY", "bid": 2, "ask": 1},
+        {"cmd": "set_price", "symbol": "SPY", "bid": "1.001", "ask": 2},
+        {"cmd": "set_price", "symbol": "SPY", "bid": "NaN", "ask": 2},
+        {"cmd": "set_price", "symbol": "SPY", "bid": 1, "ask": "Infinity"},
+        {"cmd": "set_price", "symbol": "SPY", "bid": "1e999999", "ask": "1e999999"},
+        {"cmd": "fault", "kind": "partial_fills", "size": "NaN"},
+        {"cmd": "fault", "kind": "nonsense"},
+        {"cmd": "fault", "kind": "reject", "count": 0},
+        {"cmd": "fault", "kind": "refuse"},
+        {"cmd": "fault", "kind": "message"},
+        {"cmd": "fault", "kind": "partial_fills"},
+        {"cmd": "fault", "kind": "next_order_id"},
+        {"cmd": "fault", "kind": "inert_stop", "perm_id": 5},
+        {"cmd": "walk", "on": True, "more": 1},
+        {"cmd": "cancel_order", "perm_id": 5},
+    ):
+        assert gateway.control(command, ok=False)["ok"] is False, command
+    with socket.create_connection(("127.0.0.1", gateway.control_port), 20) as raw:
+        raw.sendall(b'not json\n\n{"cmd": "status"}\n')
+        data = b""
+        while data.count(b"\n") < 2:
+            data += raw.recv(1 << 16)
+        assert [json.loads(line)["ok"] for line in data.splitlines()] == [False, True]
