@@ -4,16 +4,22 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from msgspec import Struct
+from msgspec.json import encode as to_json
 
 from config.schema import Settings, SettingsError, load
 
-EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_NOT_RUNNING, EXIT_REFUSED = 0, 1, 64, 69, 78
+EXIT_OK, EXIT_FAILED, EXIT_REFUSED = 0, 1, 78
+OUR_PACKAGES = ("actors", "config", "kernels", "supervisors", "venues")
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run one command; return its exit code: 0 done, 1 failed, 64 usage, 69 no engine, 75 halted, 78 refused."""
+    """Run one command; return its exit code: 0 done, 1 failed, 2 usage, 69 no engine, 75 halted, 78 refused."""
     if argv and argv[0] == "gateway":
         from venues.gateway import main as gateway_main
 
@@ -27,12 +33,24 @@ def main(argv: Sequence[str]) -> int:
     command: Callable[[argparse.Namespace], int] = arguments.call
     try:
         return command(arguments)
-    except SettingsError as error:
-        print(f"apex: {error}", file=sys.stderr)
-        return EXIT_REFUSED
     except BrokenPipeError:
         sys.stderr.close()
         return EXIT_OK
+    except Exception as error:
+        code = _exit_code_of(error)
+        if code is None:
+            raise
+        print(f"apex: {error}", file=sys.stderr)
+        return code
+
+
+def _exit_code_of(error: Exception) -> int | None:
+    """A typed error of our own, or of a file, is meant for a person: its text is enough. Others are bugs."""
+    if isinstance(error, SettingsError):
+        return EXIT_REFUSED
+    if isinstance(error, OSError) or type(error).__module__.split(".")[0] in OUR_PACKAGES:
+        return int(getattr(error, "exit_code", EXIT_FAILED))
+    return None
 
 
 def _with_default_command(argv: Sequence[str]) -> list[str]:
@@ -49,10 +67,112 @@ def _settings(arguments: argparse.Namespace) -> Settings:
 def _run(arguments: argparse.Namespace) -> int:
     from supervisors.engine import run_engine
 
-    code, text = run_engine(_settings(arguments), fresh=arguments.fresh, with_view=not arguments.no_view)
+    settings = _settings(arguments)
+    on_terminal = sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+    view = ["--config", arguments.config] if arguments.config else []
+    view += [part for override in arguments.set for part in ("--set", override)]
+    code, text = run_engine(settings, arguments.fresh, view if on_terminal and not arguments.no_view else None)
     if text:
         print(text, file=sys.stderr if code else sys.stdout)
     return code
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    from supervisors import commands
+
+    settings = _settings(arguments)
+    print(commands.status_json(settings) if arguments.json else commands.status_text(settings))
+    return EXIT_OK
+
+
+def _orders(arguments: argparse.Namespace) -> int:
+    columns = ("client_order_id", "symbol", "leg", "side", "order_type", "state", "qty", "cum_qty", "avg_px")
+    return _projection(arguments, "orders", (*columns, "limit_px", "stop_px"))
+
+
+def _positions(arguments: argparse.Namespace) -> int:
+    return _projection(arguments, "positions", ("symbol", "qty", "avg_px", "realized_pnl", "commission"))
+
+
+def _projection(arguments: argparse.Namespace, name: str, columns: tuple[str, ...]) -> int:
+    from actors.keys import KeyType
+    from supervisors import commands
+
+    settings, kind = _settings(arguments), KeyType(name)
+    print(
+        commands.projection_json(settings, kind)
+        if arguments.json
+        else commands.projection_text(settings, kind, columns)
+    )
+    return EXIT_OK
+
+
+def _signal(arguments: argparse.Namespace) -> int:
+    from supervisors import commands
+
+    print(commands.send_signals(_settings(arguments), arguments.file))
+    return EXIT_OK
+
+
+def _trace(arguments: argparse.Namespace) -> int:
+    from supervisors import commands
+
+    print(commands.trace(_settings(arguments), arguments.id, arguments.chrome))
+    return EXIT_OK
+
+
+def _halt(arguments: argparse.Namespace) -> int:
+    from supervisors import commands
+
+    print(commands.halt(_settings(arguments), arguments.reason))
+    return EXIT_OK
+
+
+def _resume(arguments: argparse.Namespace) -> int:
+    from supervisors import commands
+
+    print(commands.resume(_settings(arguments)))
+    return EXIT_OK
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from supervisors.doctor import examine
+
+    findings = examine(_settings(arguments))
+    for finding in findings:
+        print(f"{'ok  ' if finding.ok else 'FAIL'}  {finding.name}: {finding.text}")
+    return EXIT_OK if all(finding.ok for finding in findings) else EXIT_FAILED
+
+
+def _cycles(arguments: argparse.Namespace) -> int:
+    from actors.offline import cycles_command
+
+    _print_report(cycles_command(Path(arguments.exchange_info), arguments.start), arguments.json)
+    return EXIT_OK
+
+
+def _replay(arguments: argparse.Namespace) -> int:
+    from actors.offline import replay_command
+
+    paths = [Path(path) for path in arguments.paths]
+    report = replay_command(paths, Path(arguments.exchange_info), arguments.start, arguments.fee_bps)
+    _print_report(report, arguments.json)
+    return EXIT_OK
+
+
+def _print_report(report: Struct, as_json: bool) -> None:
+    """One line of JSON, or a line a field."""
+    if as_json:
+        print(to_json(report).decode())
+        return
+    for name in report.__struct_fields__:
+        print(f"{name.replace('_', ' '):<20} {getattr(report, name)}")
+
+
+def _view(arguments: argparse.Namespace) -> int:
+    from supervisors.console import show
+
+    return int(show(_settings(arguments)))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -69,9 +189,36 @@ def _parser() -> argparse.ArgumentParser:
     run = add("run", _run, "start the whole engine (the default)")
     run.add_argument("--fresh", action="store_true", help="empty the run directory first: a new ledger, new venues")
     run.add_argument("--no-view", action="store_true", help="log lines even on a terminal")
+    for name, call, text in (
+        ("status", _status, "every process, counters, alarms, gate and halt"),
+        ("orders", _orders, "our orders, as the ledger's projection shows them"),
+        ("positions", _positions, "our positions, folded from executions"),
+    ):
+        add(name, call, text).add_argument("--json", action="store_true")
+    add("signal", _signal, "publish the signal (or array, or lines, of signals) of a JSON file").add_argument("file")
+    trace = add("trace", _trace, "the causal chain of a signal, intent, order or execution")
+    trace.add_argument("id")
+    trace.add_argument("--chrome", metavar="FILE", help="write it for a trace viewer, too")
+    add("halt", _halt, "latch a halt: nothing opens risk until `resume`").add_argument("reason")
+    add("resume", _resume, "clear the halt")
+    add("doctor", _doctor, "look at this machine and these settings before trading on them")
+    add("view", _view, "the terminal view of a running engine")
+    cycles = add("cycles", _cycles, "count the cycles of an exchangeInfo file")
+    cycles.add_argument("exchange_info", metavar="EXCHANGE_INFO")
+    cycles.add_argument("--start", metavar="ASSET", default=None, help="only cycles that begin and end here")
+    cycles.add_argument("--json", action="store_true")
+    _add_replay(add("replay", _replay, "fold recorded frames through book and evaluator"))
     _add_exchange(commands)
     commands.add_parser("gateway", help="the paper IB Gateway alone (its own --help)", add_help=False)
     return parser
+
+
+def _add_replay(replay: argparse.ArgumentParser) -> None:
+    replay.add_argument("paths", nargs="+", metavar="PATH", help="bookTicker snapshots or recorded streams")
+    replay.add_argument("--exchange-info", required=True, metavar="FILE")
+    replay.add_argument("--start", metavar="ASSET", default=None, help="start asset of the cycles; default: any")
+    replay.add_argument("--fee-bps", default="10", metavar="BPS", help="taker fee a leg (default %(default)s)")
+    replay.add_argument("--json", action="store_true")
 
 
 def _add_exchange(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -11,6 +11,8 @@ import os
 import select
 import shutil
 import signal
+import subprocess
+import sys
 import time
 import uuid
 from pathlib import Path
@@ -21,7 +23,7 @@ from loguru import logger
 from actors.adapters.identity import IdentityDamaged, IdentityFile
 from actors.adapters.inspection import ServerAway
 from actors.adapters.ledger_check import LedgerRefused, check_ledger, release_owners
-from actors.adapters.logs import log_to_terminal
+from actors.adapters.logs import log_to_file, log_to_terminal
 from actors.adapters.redis_binary import BinaryRefused
 from actors.adapters.redis_client import Purpose, ServerKind, SettingsRefused, check_settings, connect
 from actors.adapters.redis_server import EmbeddedRedis, ServerFailed
@@ -35,6 +37,7 @@ from supervisors.outside import Outside, OutsideFailed, VenueProgram
 from supervisors.run_files import EngineFile, ProcessNote, resolved, write_engine_file
 from supervisors.session_record import MARKS_NAME
 from supervisors.spec import ExitReason
+from supervisors.summary import final_summary, status_line
 from supervisors.transport import PortTaken, admin_port
 
 TICK_S = 0.25
@@ -81,7 +84,7 @@ class ExitCode(enum.IntEnum):
 class Guardian:
     """One run of the engine, from lock to summary."""
 
-    def __init__(self, settings: Settings, with_view: bool) -> None:
+    def __init__(self, settings: Settings, view_arguments: list[str] | None) -> None:
         self.settings = settings
         self.run_dir = Path(settings.run.run_dir).resolve()
         self.run_id = uuid.uuid4().hex
@@ -89,7 +92,9 @@ class Guardian:
         self.engine: EngineProcess | None = None
         self.booted: Booted | None = None
         self.starts: list[float] = []
-        self._with_view = with_view
+        self._view_arguments = view_arguments
+        self._next_line = 0.0
+        self.summary = ""
         self._stop = False
         self._redis: list[EmbeddedRedis] = []
         self._pending = b""
@@ -113,6 +118,7 @@ class Guardian:
                 self._start_redis()
                 self._start_venues()
                 self._start_engine()
+                self._start_view()
                 return self._serve(signals)
             finally:
                 notify("STOPPING=1")
@@ -143,7 +149,21 @@ class Guardian:
             return self._engine_died()
         if self.booted is not None and self.booted.serving:
             notify("WATCHDOG=1")
+            self._log_line()
         return None
+
+    def _log_line(self) -> None:
+        """Without a view, say now and then what goes on."""
+        if self._view_arguments is None and time.monotonic() >= self._next_line:
+            self._next_line = time.monotonic() + self.settings.console.log_every_s
+            logger.info(status_line(self.settings))
+
+    def _start_view(self) -> None:
+        if self._view_arguments is None:
+            return
+        one = Outside("view", ViewLauncher(self._view_arguments))
+        one.start()
+        self.outside.append(one)
 
     # ---- Redis and the venues
 
@@ -285,6 +305,12 @@ class Guardian:
 
     def _stop_everything(self) -> None:
         """Engine, then venues, then Redis: within five seconds in all."""
+        for one in self.outside:
+            if one.role == "view" and one.identity is not None:
+                kill_if_same(one.identity, signal.SIGTERM)
+        if self._redis:
+            uptime_s = (time.time_ns() - self._started_ns) / 1e9
+            self.summary = final_summary(self.settings, uptime_s, max(0, len(self.starts) - 1))
         if self.engine is not None:
             self.engine.stop(self.settings.supervision.stop_timeout_s * 0.8)
         for one in self.outside:
@@ -299,14 +325,36 @@ class Guardian:
             server.stop(1.0)
 
 
-def run_engine(settings: Settings, fresh: bool, with_view: bool) -> tuple[int, str]:
-    """Run until stopped; return the exit code and the last words (a summary, or why it was refused)."""
-    log_to_terminal(settings.run.log_level)
-    guardian = Guardian(settings, with_view)
+def run_engine(settings: Settings, fresh: bool, view_arguments: list[str] | None) -> tuple[int, str]:
+    """Run until stopped; return the exit code and the last words (a summary, or why it was refused).
+
+    `view_arguments`: the command line after `run.py view` that shows this engine; None for log lines instead.
+    """
+    if view_arguments is None:
+        log_to_terminal(settings.run.log_level)
+    else:
+        log_to_file(settings.run.run_dir, "run.py", settings.run.log_level)
+    guardian = Guardian(settings, view_arguments)
     try:
-        return guardian.run(fresh), ""
+        return guardian.run(fresh), guardian.summary
     except REFUSALS as error:
         return ExitCode.REFUSED, f"apex: {error}"
+
+
+class ViewLauncher:
+    """Starts the terminal view, in the terminal's own process group; its end is not the engine's affair."""
+
+    def __init__(self, arguments: list[str]) -> None:
+        self._arguments = arguments
+        self._child: subprocess.Popen[bytes] | None = None
+
+    def __call__(self) -> int:
+        """Launch; return the pid."""
+        if self._child is not None:
+            self._child.poll()
+        program = str(Path(sys.argv[0]).resolve())
+        self._child = subprocess.Popen([sys.executable, program, "view", *self._arguments])
+        return self._child.pid
 
 
 class VenueLauncher:

@@ -13,6 +13,8 @@ from config.schema import Settings
 class NotRunning(RuntimeError):
     """No engine serves this run directory."""
 
+    exit_code = 69
+
 
 class ProcessNote(msgspec.Struct, frozen=True):
     """A process of the guardian's own."""

@@ -15,8 +15,7 @@ from actors.adapters.assembly import Assembly, BuildContext, HostedDriver
 from actors.adapters.clock import SystemClock
 from actors.adapters.fault_plan import FaultPlan
 from actors.adapters.ib_driver import IbDriver, IbSettings
-
-#from actors.adapters.ib_prices import PriceDriver, PriceSettings
+from actors.adapters.ib_prices import PriceDriver, PriceSettings
 from actors.adapters.identity import IdentityFile
 from actors.adapters.redis_bus import RedisBus
 from actors.adapters.redis_client import Purpose, connect

@@ -1,0 +1,140 @@
+"""The commands of `run.py` that look at, or speak to, a running engine. Each returns what is to be printed."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import msgspec
+import orjson
+
+from actors.adapters.bus_streams import publish_signal
+from actors.adapters.identity import IdentityFile
+from actors.adapters.inspection import Inspector
+from actors.adapters.redis_client import Purpose, connect
+from actors.chain import chain_of, chain_text, chrome_trace
+from actors.keys import KeyType
+from actors.signal_form import parse_signal
+from config.schema import Settings
+from kernels.fixed8 import format_fixed8
+from supervisors.run_files import read_engine_file, resolved
+from supervisors.spec import ChildSpec
+from supervisors.status import EngineStatus, read_projection, read_status
+from supervisors.tree import build_tree
+
+
+def status_json(settings: Settings) -> str:
+    """The whole status as one JSON object."""
+    return msgspec.json.encode(read_status(settings)).decode()
+
+
+def status_text(settings: Settings) -> str:
+    """The status for a person without the console."""
+    return render_status(read_status(settings))
+
+
+def render_status(status: EngineStatus) -> str:
+    """A plain table: process, pid, parent, state, restarts, incarnation, last beat."""
+    state = "running" if status.running else "NOT RUNNING"
+    head = f"engine {state} · run {status.run_id[:8]} · up {status.uptime_s:.0f} s"
+    lines = [head + (" · DRY RUN (opportunities are only written down)" if status.dry_run else "")]
+    halt = status.halt
+    lines.append(f"halt: {halt.reason} (by {halt.by})" if halt is not None else "halt: none")
+    lines.append("gate: " + (", ".join(f"{k} {v}" for k, v in status.gate.items()) or "not reported"))
+    lines.append(f"{'role':<18}{'pid':>8}  {'parent':<14}{'state':<10}{'restarts':>8}{'incarnation':>13}{'beat':>8}")
+    for one in status.processes:
+        beat = "" if one.last_beat_age_s is None else f"{one.last_beat_age_s:.1f} s"
+        lines.append(
+            f"{one.role:<18}{one.pid:>8}  {one.parent:<14}{one.state:<10}"
+            f"{one.restarts:>8}{one.incarnation:>13}{beat:>8}"
+        )
+    lines += [f"ALARM {one.role}: {one.alarm.name}: {one.alarm.text}" for one in status.alarms]
+    return "\n".join(lines)
+
+
+def projection_json(settings: Settings, key_type: KeyType) -> str:
+    """Orders or positions as a JSON object by client_order_id or symbol; prices and quantities as decimal strings."""
+    rows = read_projection(settings, key_type)
+    return orjson.dumps({name: _readable(row) for name, row in rows.items()}).decode()
+
+
+def projection_text(settings: Settings, key_type: KeyType, columns: tuple[str, ...]) -> str:
+    """The same as a table of these columns, newest last."""
+    rows = [_readable(row) for row in read_projection(settings, key_type).values()]
+    rows.sort(key=lambda row: str(row.get("placed_ns", row.get("symbol", ""))))
+    if not rows:
+        return f"no {key_type.value}"
+    table = [list(columns)] + [[str(row.get(column, "")) for column in columns] for row in rows]
+    widths = [max(len(line[i]) for line in table) for i in range(len(columns))]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in table)
+
+
+def _readable(row: dict[str, object]) -> dict[str, object]:
+    fixed = ("_px", "_qty", "qty", "realized_pnl", "commission")
+    return {
+        name: format_fixed8(value) if isinstance(value, int) and name.endswith(fixed) else value
+        for name, value in row.items()
+    }
+
+
+def send_signals(settings: Settings, path: str) -> str:
+    """Publish the signal, or the JSON array or lines of signals, of a file; return what the bus called them.
+
+    All are checked before the first is published. Raises SignalFormError naming the field, OSError, NotRunning.
+    """
+    found = resolved(settings, read_engine_file(settings))
+    text = Path(path).read_bytes()
+    now_ns = time.time_ns()
+    try:
+        loaded = orjson.loads(text)
+        items = loaded if isinstance(loaded, list) else [loaded]
+    except orjson.JSONDecodeError:
+        items = [orjson.loads(line) for line in text.splitlines() if line.strip()]
+    signals = [parse_signal(orjson.dumps(item), now_ns) for item in items]
+    client = connect(found.ledger.bus_url, Purpose.BUS, found)
+    try:
+        return "\n".join(f"{signal.signal_id} {publish_signal(client, signal)}" for signal in signals)
+    finally:
+        client.close()
+
+
+def halt(settings: Settings, reason: str) -> str:
+    """Latch a halt: it outlives restarts and the loss of Redis, until `resume`."""
+    latched = _identity(settings).latch_halt(reason, _who())
+    return f"halted: {latched.reason} (by {latched.by}); nothing opens risk until `run.py resume`"
+
+
+def resume(settings: Settings) -> str:
+    """Clear the halt, by a person's word only."""
+    cleared = _identity(settings).clear_halt(_who())
+    return f"halt cleared: {cleared.reason} (by {cleared.by})" if cleared is not None else "there was no halt"
+
+
+def _identity(settings: Settings) -> IdentityFile:
+    read_engine_file(settings)
+    return IdentityFile(Path(settings.run.run_dir) / "identity.json")
+
+
+def _who() -> str:
+    return f"{os.environ.get('USER', 'uid ' + str(os.getuid()))} at a terminal"
+
+
+def trace(settings: Settings, wanted: str, chrome: str | None) -> str:
+    """The chain of a signal, intent, order or execution, as a tree; `chrome`: also as a file for a trace viewer."""
+    found = resolved(settings, read_engine_file(settings))
+    roles = [spec.role for spec in build_tree(found).walk() if isinstance(spec, ChildSpec)]
+    with Inspector(found) as inspector:
+        links = chain_of(wanted, inspector.journals(roles))
+    if not links:
+        raise UnknownId(
+            f"{wanted!r} stands in no journal entry that is kept. Remedy: take an id from `run.py orders`; "
+            "entries below the older of two snapshots are trimmed, their lines stand under trace/ and lines/"
+        )
+    if chrome:
+        Path(chrome).write_bytes(chrome_trace(links))
+    return chain_text(links)
+
+
+class UnknownId(LookupError):
+    """No journal entry names it."""
