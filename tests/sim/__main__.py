@@ -1,4 +1,4 @@
-"""`python -m tests.sim --seeds 200`: each seed in all worlds; `--seed N`: one, with its story; `--plant NAME`: with a bug."""
+"""`python -m tests.sim --seeds 200`; `--seed N`: one, with its story; `--plant NAME`: with a bug in it."""
 
 from __future__ import annotations
 

@@ -11,7 +11,18 @@ from typing import Any
 
 import msgspec
 
-from actors.messages import AnyMessage, OrderTicket, SubmitOrders
+from actors.messages import (
+    AnyMessage,
+    Envelope,
+    GrantGate,
+    HaltChanged,
+    OrderTicket,
+    RevokeGate,
+    SessionLost,
+    SessionOpened,
+    SubmitOrders,
+)
+from actors.ports import FaultPoint
 from tests.sim.hosts import Incarnation
 from tests.sim.scheduler import Violation
 from tests.sim.venue import DONE, VenueOrder
@@ -35,9 +46,9 @@ class OrderLaws(Laws):
         self.born: dict[str, int] = {}
         self.families: dict[str, set[str]] = {}
         self.executed: dict[str, tuple[int, str, int]] = {}
-        self.gate: tuple[str, int] | None = None
-        self.gate_epoch = 0
-        self.halt = ""
+        self.gates: dict[Incarnation, GrantGate | None] = {}
+        self.gate_epoch: dict[Incarnation, int] = {}
+        self.halts: dict[Incarnation, str] = {}
         self.outcomes: dict[str, list[str]] = {}
         self.writes: dict[str, int] = {}
         self.resends_settled: dict[str, int] = {}
@@ -81,14 +92,38 @@ class OrderLaws(Laws):
             return
         for ticket in command.tickets:
             self._must_be_durable(ticket, "given to the driver")
-        if command.resend or incarnation.zombie:
-            return
-        now_ns = self.simulation.scheduler.now_ns
-        if self.halt:
-            raise Violation("a halt opens no risk", f"{command.intent_id} submitted under {self.halt!r}")
-        if self.gate is None or self.gate[0] != command.session_id or self.gate[1] <= now_ns:
-            text = f"{command.intent_id} submitted in {command.session_id} at {now_ns}, gate {self.gate}"
+        halt = self.halts.get(incarnation, "")
+        if halt:
+            raise Violation("a halt opens no risk", f"{incarnation} submits {command.intent_id} under {halt!r}")
+        if not command.resend:
+            self._gate_must_be_open(incarnation, command)
+
+    def _gate_must_be_open(self, incarnation: Incarnation, command: SubmitOrders) -> None:
+        now_ns, gate = self.simulation.scheduler.now_ns, self.gates.get(incarnation)
+        if gate is None or gate.session_id != command.session_id or gate.expires_ns <= now_ns:
+            text = f"{incarnation} submits {command.intent_id} in {command.session_id} at {now_ns}, gate {gate}"
+            if gate is not None:
+                text += f" {gate.session_id} until {gate.expires_ns}"
             raise Violation("no order without a gate", text)
+
+    def effect(self, incarnation: Incarnation, point: FaultPoint, cause: Envelope, name: str) -> None:
+        """Note what this incarnation has been told about gate and halt; it knows nothing of what others were told."""
+        if point is not FaultPoint.RECEIVE or incarnation.host.name != self.broker:
+            return
+        match cause.body:
+            case GrantGate(reconciler_epoch=epoch) if epoch >= self.gate_epoch.get(incarnation, 0):
+                self.gate_epoch[incarnation] = epoch
+                self.gates[incarnation] = cause.body
+            case RevokeGate(session_id=session_id) | SessionLost(session_id=session_id):
+                gate = self.gates.get(incarnation)
+                if gate is not None and gate.session_id == session_id:
+                    self.gates[incarnation] = None
+            case SessionOpened():
+                self.gates[incarnation] = None
+            case HaltChanged(reason=reason):
+                self.halts[incarnation] = reason
+            case _:
+                pass
 
     def _written(self, command: SubmitOrders, ticket: OrderTicket) -> None:
         self._must_be_durable(ticket, "written to the socket")
@@ -129,16 +164,8 @@ class OrderLaws(Laws):
             case "VenueRead":
                 for execution in body["executions"]:
                     self._count(execution)
-            case "GrantGate":
-                if body["reconciler_epoch"] >= self.gate_epoch:
-                    self.gate_epoch = body["reconciler_epoch"]
-                    self.gate = (body["session_id"], body["expires_ns"])
-            case "RevokeGate" | "SessionLost" | "SessionOpened" | "Recovered":
-                self.gate = None
             case "ResolveIntent" if body["resolution"] == "resend_same_id":
                 self.resends_settled[body["intent_id"]] = self.resends_settled.get(body["intent_id"], 0) + 1
-            case "HaltChanged":
-                self.halt = body["reason"]
             case _:
                 pass
         self._positions_add_up(record)
