@@ -157,9 +157,10 @@ def test_a_delayed_fill_comes_after_a_restart(gateway: GatewayProcess, client: R
 def test_partial_fills_have_the_size_that_was_asked_one_a_price(gateway: GatewayProcess, client: RawClient) -> None:
     gateway.fault("partial_fills", size="4")
     client.send(*place_fields(1, orderType="MKT"))
+    frames = client.sync()
     gateway.set_price("AAPL", "190.00", "190.02")
     gateway.set_price("AAPL", "190.00", "190.02")
-    statuses = [frame for frame in client.sync() if frame[0] == "3"]
+    statuses = [frame for frame in [*frames, *client.sync()] if frame[0] == "3"]
     assert [(frame[2], frame[3], frame[4]) for frame in statuses] == [
         ("PreSubmitted", "0", "10"),
         ("Submitted", "4", "6"),
@@ -228,6 +229,8 @@ def test_a_session_drops_at_once_and_a_half_open_one_says_nothing(gateway: Gatew
         second.next()
     assert gateway.orders() == []
     assert gateway.status()["clients"] == [2]
+    gateway.control({"cmd": "clear"})
+    assert gateway.status()["clients"] == []
     first.close()
     second.close()
 

@@ -24,6 +24,10 @@ LISTED_MAX = 10_000
 """Rows of one list reply, newest kept; `total` tells how many there are."""
 
 
+HALF_OPEN_S = 60.0
+"""How long a half-open session stays, where the fault does not say; its client id is taken as long."""
+
+
 class SetPrice(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="cmd", tag="set_price"):
     symbol: str
     bid: Decimal
@@ -285,6 +289,7 @@ def _clear(core: GatewayCore) -> Reply:
     core.settle()
     if core.shell is not None:
         core.shell.refuse(0.0)
+        core.shell.thaw()
     return {}
 
 
@@ -331,7 +336,7 @@ def _on_sessions(core: GatewayCore, fault: Fault) -> Reply:
         if fault.kind == "drop":
             core.shell.close(client, silently=True)
         else:
-            core.shell.freeze(client)
+            core.shell.freeze(client, fault.seconds or HALF_OPEN_S)
     core.faults.struck[fault.kind] += len(hit)
     return {"sessions": [client.client_id for client in hit]}
 

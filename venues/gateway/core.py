@@ -54,8 +54,11 @@ class Shell(Protocol):
     def close(self, client: Client, *, silently: bool) -> None:
         """Close the session; `silently` throws away what it has not been sent yet."""
 
-    def freeze(self, client: Client) -> None:
-        """Neither read nor write any more, and leave the socket open."""
+    def freeze(self, client: Client, seconds: float) -> None:
+        """Neither read nor write any more, and leave the socket open; close it after so long."""
+
+    def thaw(self) -> None:
+        """Close every frozen session."""
 
     def refuse(self, seconds: float) -> None:
         """Close the listening socket for so long; every session is closed too."""

@@ -17,19 +17,14 @@ from pathlib import Path
 
 import orjson
 
-from venues.gateway.control import LINE_BYTES_MAX, control
+from venues.gateway.connections import ClientConnection, ControlConnection
 from venues.gateway.core import GatewayCore
-from venues.gateway.handlers import handle
 from venues.gateway.journal import Journal, StateError, replace_file
-from venues.gateway.replies import error, time_text
-from venues.gateway.session import Client, Frame, Negotiated, RateLimit, Session, Started
+from venues.gateway.session import Client
 from venues.gateway.settings import GatewaySettings
-from venues.gateway.wire import WireError, join_fields
 
 log = logging.getLogger("gateway")
 LOOPBACK = "127.0.0.1"
-UNSENT_BYTES_MAX = 32 << 20
-"""A client that reads nothing while so much waits for it is dropped and counted."""
 _PRICES_EVERY_S = 5.0
 
 
@@ -79,8 +74,15 @@ class GatewayServer:
     def close(self, client: Client, *, silently: bool) -> None:
         self._closing.append((client, silently))
 
-    def freeze(self, client: Client) -> None:
-        self.connections[client.client_id].freeze()
+    def freeze(self, client: Client, seconds: float) -> None:
+        connection = self.connections[client.client_id]
+        connection.freeze()
+        asyncio.get_running_loop().call_later(seconds, lambda: connection.close(silently=True))
+
+    def thaw(self) -> None:
+        for connection in list(self.sessions):
+            if connection.is_frozen:
+                connection.close(silently=True)
 
     def refuse(self, seconds: float) -> None:
         self._refuse_s = seconds
@@ -215,146 +217,6 @@ class GatewayServer:
     async def _open(self, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(lambda: ClientConnection(self), sock=listener)
-
-
-class ClientConnection(asyncio.Protocol):
-    """One client's socket. Bytes are answered as they come; a malformed stream closes this socket only."""
-
-    def __init__(self, server: GatewayServer) -> None:
-        self._server = server
-        self._core = server.core
-        self._session = Session()
-        self._rate = RateLimit(server.settings.messages_per_s_max)
-        self._transport: asyncio.Transport | None = None
-        self._frozen = False
-        self.client: Client | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        raw = transport.get_extra_info("socket")
-        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if len(self._server.sessions) >= self._server.settings.sessions_max:
-            self._core.counters["sessions_refused"] += 1
-            transport.abort()
-            return
-        self._server.sessions.add(self)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._server.sessions.discard(self)
-        self._forget()
-
-    def data_received(self, data: bytes) -> None:
-        if self._transport is None or self._transport.is_closing():
-            return
-        try:
-            for event in self._session.receive(data):
-                match event:
-                    case Negotiated(version=version):
-                        greeting = [str(version), time_text(self._core.clock_ns())]
-                        self._transport.write(join_fields(greeting))
-                    case Started(client_id=client_id):
-                        self._start(client_id)
-                    case Frame(texts=texts):
-                        self._frame(texts)
-                if self._transport.is_closing():
-                    break
-        except WireError as problem:
-            self._core.counters["streams_broken"] += 1
-            log.warning("closing a connection: %s", problem)
-            self._transport.close()
-        self._server.flush()
-
-    def _start(self, client_id: int) -> None:
-        client = self._core.start(client_id, self._session.version)
-        if client is None:
-            self._core.counters["error_326"] += 1
-            text = "Unable to connect as the client id is already in use. Retry with a unique client id."
-            self._last_words(326, text)
-            return
-        self.client = client
-        self._server.connections[client_id] = self
-
-    def _frame(self, texts: list[str]) -> None:
-        if self.client is None:
-            return
-        if not self._rate.allow(time.monotonic_ns()):
-            self._core.counters["error_100"] += 1
-            limit = self._server.settings.messages_per_s_max
-            self._last_words(100, f"Max rate of messages per second has been exceeded: max={limit}")
-            return
-        handle(self._core, self.client, texts)
-
-    def _last_words(self, code: int, text: str) -> None:
-        """Send an error and close; what the outbox holds by then goes out before it."""
-        assert self._transport is not None
-        self._server.core.commit()
-        self.write_outbox()
-        self._transport.write(join_fields(error(self._session.version, -1, code, text)))
-        self._transport.close()
-
-    def write_outbox(self) -> None:
-        if self.client is None or not self.client.outbox:
-            return
-        frames = b"".join(self.client.outbox)
-        self.client.outbox.clear()
-        if self._frozen or self._transport is None or self._transport.is_closing():
-            return
-        self._transport.write(frames)
-        if self._transport.get_write_buffer_size() > UNSENT_BYTES_MAX:
-            self._core.counters["slow_clients_dropped"] += 1
-            self._transport.abort()
-
-    def freeze(self) -> None:
-        """Become half-open: the peer's writes are neither read nor refused."""
-        self._frozen = True
-        if self._transport is not None:
-            self._transport.pause_reading()
-
-    def close(self, *, silently: bool) -> None:
-        if self._transport is None:
-            return
-        if silently and self.client is not None:
-            self.client.outbox.clear()
-        self.write_outbox()
-        self._forget()
-        if silently:
-            self._transport.abort()
-        else:
-            self._transport.close()
-
-    def _forget(self) -> None:
-        """Free the client id at once: a client that comes back in the same moment must not meet error 326."""
-        if self.client is not None:
-            if self._server.connections.get(self.client.client_id) is self:
-                del self._server.connections[self.client.client_id]
-                self._core.stop(self.client)
-            self.client = None
-
-
-class ControlConnection(asyncio.Protocol):
-    """One connection of the control port: JSON lines, answered in order."""
-
-    def __init__(self, server: GatewayServer) -> None:
-        self._server = server
-        self._pending = bytearray()
-        self._transport: asyncio.Transport | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-
-    def data_received(self, data: bytes) -> None:
-        assert self._transport is not None
-        self._pending += data
-        *lines, rest = bytes(self._pending).split(b"\n")
-        self._pending = bytearray(rest)
-        answers = [control(self._server.core, line) for line in lines if line.strip()]
-        self._server.flush()
-        self._transport.write(b"".join(answers))
-        if len(self._pending) > LINE_BYTES_MAX:
-            self._transport.write(b'{"ok":false,"error":"a line is too long"}\n')
-            self._transport.close()
 
 
 def serve(settings: GatewaySettings) -> int:
