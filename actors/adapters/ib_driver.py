@@ -19,14 +19,11 @@ import asyncio
 import itertools
 from collections.abc import Callable
 
-from ib_insync.contract import Contract
-from ib_insync.wrapper import RequestError
-
-from actors.adapters import ib_forms
 from actors.adapters.assembly import BeatReturned
 from actors.adapters.ib_keeper import Connection, Keeper, first_of
-from actors.adapters.ib_link import REQUEST_IDS_FROM, Link, LinkLost, Unanswered
+from actors.adapters.ib_link import REQUEST_IDS_FROM, Link, LinkLost
 from actors.adapters.ib_reading import COMPLETED_ORDERS, EXECUTIONS, OPEN_ORDERS, POSITIONS, Reading
+from actors.adapters.ib_submissions import Refused, Submissions, protects_only
 from actors.adapters.ib_wrapper import Observer
 from actors.adapters.worker import Worker, end_process
 from actors.messages import (
@@ -38,24 +35,17 @@ from actors.messages import (
     QueryVenue,
     SessionLost,
     SessionOpened,
-    SubmitNotSent,
     SubmitOrders,
-    SubmitWritten,
     VenueErrorReported,
     VenuePosition,
 )
 from actors.ports import Clock
-from kernels import ids
 
-ORDERS_MAX = 1_000
 QUERIES_MAX = 16
-CONTRACTS_MAX = 5_000
-WRITTEN_MAX = 20_000
 
 LIBRARY_CODE = 0
 """Code of a report that stands for an ERROR record of the library; IB's own codes are positive."""
 CANNOT_CONNECT_CODE = 502
-NOT_CONNECTED_CODE = 504
 
 BROKEN_CODE = 2110
 LOST_CODES = frozenset({1100, BROKEN_CODE})
@@ -72,12 +62,6 @@ class IbSettings(Connection, frozen=True, kw_only=True):
     """After 2110, which IB says ends by itself, the gateway is read again so often even without a 1101 or 1102."""
 
 
-def protects_only(command: SubmitOrders) -> bool:
-    """Whether every order is a protective leg by its id: these may go out while halted."""
-    parsed = (ids.parse(ticket.client_order_id) for ticket in command.tickets)
-    return all(found is not None and found.leg != "entry" for found in parsed)
-
-
 class IbDriver(Observer):
     """See the module. `start`, `post`, `drain`, `fileno`, `beat` and `stop` are the actor's; all else is the loop's."""
 
@@ -92,15 +76,12 @@ class IbDriver(Observer):
     ) -> None:
         self.settings = settings
         self._clock = clock
-        self._halted = halted
-        self._reduces_risk = reduces_risk
         self._worker: Worker[AnyMessage, AnyMessage | BeatReturned] = Worker(f"ib.{settings.client_id}", die)
         self._keeper = Keeper(
             self._worker, self, settings, random_unit, self._serve, self._link_ended, self._library_failed
         )
+        self._submissions = Submissions(self._worker, settings, clock, halted, reduces_risk, self._link_of)
         self._session_numbers = itertools.count(1)
-        self._contracts: dict[str, Contract] = {}
-        self._written: dict[tuple[str, ...], SubmitWritten] = {}
         self._session_id = ""
         self._opening = True
         self._suspended = 0
@@ -135,11 +116,11 @@ class IbDriver(Observer):
     # ---- sessions
 
     async def _main(self) -> None:
-        self._orders: asyncio.Queue[SubmitOrders | CancelVenueOrder] = asyncio.Queue(ORDERS_MAX)
+        self._submissions.open()
         self._queries: asyncio.Queue[QueryVenue] = asyncio.Queue(QUERIES_MAX)
         self._disturbed = asyncio.Event()
         self._read_turn = asyncio.Lock()
-        self._worker.spawn(self._write_orders(), "orders")
+        self._worker.spawn(self._submissions.run(), "submissions")
         self._worker.spawn(self._answer_queries(), "queries")
         await self._keeper.run()
 
@@ -194,8 +175,9 @@ class IbDriver(Observer):
     def _begin_session(self, link: Link, next_order_id: int) -> None:
         number = next(self._session_numbers)
         self._session_id = link.session_id = f"{self.settings.run_prefix}-{self._clock.now_ns()}-{number}"
-        self._written.clear()
+        self._submissions.forget_written()
         self._worker.count("sessions")
+        self._keeper.serving()
         account = self.settings.account or link.accounts[0]
         self._worker.emit(SessionOpened(self._session_id, account, self.settings.client_id, next_order_id))
 
@@ -209,12 +191,8 @@ class IbDriver(Observer):
 
     def _take(self, command: AnyMessage) -> None:
         match command:
-            case SubmitOrders() if self._orders.full():
-                self._not_sent(command, f"{ORDERS_MAX} orders and cancels wait already")
-            case CancelVenueOrder() if self._orders.full():
-                self._cancel_not_sent(command, f"{ORDERS_MAX} orders and cancels wait already")
             case SubmitOrders() | CancelVenueOrder():
-                self._orders.put_nowait(command)
+                self._submissions.take(command)
             case QueryVenue() if self._queries.full():
                 self._nothing_read(command)
             case QueryVenue():
@@ -222,82 +200,13 @@ class IbDriver(Observer):
             case _:
                 raise TypeError(f"no command for a broker's driver: {command}")
 
-    async def _write_orders(self) -> None:
-        while True:
-            match await self._orders.get():
-                case SubmitOrders() as submit:
-                    await self._submit(submit)
-                case CancelVenueOrder() as cancel:
-                    await self._cancel(cancel)
-
-    async def _submit(self, command: SubmitOrders) -> None:
-        names = tuple(ticket.client_order_id for ticket in command.tickets)
-        if not command.resend and command.session_id == self._session_id and names in self._written:
-            self._worker.count("submissions_repeated")
-            self._worker.emit(self._written[names])
-            return
-        try:
-            link, contracts = await self._ready_to_write(command)
-        except (_Refused, LinkLost, Unanswered, RequestError, LookupError) as error:
-            self._not_sent(command, str(error))
-            return
-        # From here on a failure claims nothing: bytes may have left.
-        orders = [ib_forms.order_of(ticket, self.settings.client_id) for ticket in command.tickets]
-        if not await link.write_orders(contracts, orders):
-            self._worker.count("writes_unknown")
-            link.lose("socket failed while orders were written")
-            return
-        written = SubmitWritten(command.session_id, command.intent_id, names, self._clock.now_ns())
-        self._worker.count("orders_written", len(orders))
-        self._worker.emit(written)
-        self._written[names] = written
-        if len(self._written) > WRITTEN_MAX:
-            del self._written[next(iter(self._written))]
-
-    async def _ready_to_write(self, command: SubmitOrders) -> tuple[Link, list[Contract]]:
-        """Do what takes time, and check last: the caller writes in the same step. Raises where nothing may be sent."""
-        self._check(command)
-        if len(command.tickets) > self.settings.messages_per_s_max:
-            raise _Refused(f"{len(command.tickets)} orders at once are more than the gateway takes")
-        link = self._link_of(command.session_id)
-        contracts = [await self._contract(link, ticket.symbol) for ticket in command.tickets]
-        await link.pacer.take(len(command.tickets))
-        self._check(command)
-        return self._link_of(command.session_id), contracts
-
-    def _check(self, command: SubmitOrders) -> None:
-        self._link_of(command.session_id)
-        if fault := ib_forms.tickets_fault(command.tickets):
-            raise _Refused(fault)
-        if (reason := self._halted()) and not self._reduces_risk(command):
-            raise _Refused(f"halted: {reason}")
-
     def _link_of(self, session_id: str) -> Link:
         if session_id != self._session_id:
-            raise _Refused(f"session {session_id} is over; {self._session_id or 'none'} is current")
+            raise Refused(f"session {session_id} is over; {self._session_id or 'none'} is current")
         link = self._keeper.link
         if link is None or not link.usable():
-            raise _Refused("not connected")
+            raise Refused("not connected")
         return link
-
-    async def _contract(self, link: Link, symbol: str) -> Contract:
-        contract = self._contracts.get(symbol)
-        if contract is None:
-            contract = await link.stock(symbol, self.settings.contract_s_max)
-            if len(self._contracts) >= CONTRACTS_MAX:
-                del self._contracts[next(iter(self._contracts))]
-            self._contracts[symbol] = contract
-        return contract
-
-    async def _cancel(self, command: CancelVenueOrder) -> None:
-        try:
-            await self._link_of(command.session_id).pacer.take(1)
-            link = self._link_of(command.session_id)
-        except _Refused as error:
-            self._cancel_not_sent(command, str(error))
-            return
-        link.cancel_order(command.venue_order_id)
-        self._worker.count("cancels_written")
 
     async def _answer_queries(self) -> None:
         while True:
@@ -315,18 +224,6 @@ class IbDriver(Observer):
             if reading.unanswered:
                 # Answers carry no request number: a late one would be taken for the answer to the next request.
                 link.lose(reading.unanswered)
-
-    # ---- what did not go out
-
-    def _not_sent(self, command: SubmitOrders, reason: str) -> None:
-        names = tuple(ticket.client_order_id for ticket in command.tickets)
-        self._worker.count("submissions_refused")
-        self._worker.emit(SubmitNotSent(command.session_id, command.intent_id, names, reason))
-
-    def _cancel_not_sent(self, command: CancelVenueOrder, reason: str) -> None:
-        self._worker.count("cancels_refused")
-        text = f"cancel not sent: {reason}"
-        self._worker.emit(VenueErrorReported(command.session_id, command.venue_order_id, NOT_CONNECTED_CODE, text))
 
     def _nothing_read(self, command: QueryVenue) -> None:
         reading = Reading(command.positions_only)
@@ -352,9 +249,9 @@ class IbDriver(Observer):
             self._worker.emit(report)
 
     def commission_reported(self, report: CommissionReported) -> None:
-        """See Observer. It does not say whether it was asked for, so it is always told."""
-        if self._reading is not None:
-            self._reading.commission(report)
+        """See Observer. That of an execution in the reading comes with the reading."""
+        if self._reading is not None and self._reading.commission(report):
+            return
         if not self._opening:
             self._worker.emit(report)
 
@@ -377,6 +274,10 @@ class IbDriver(Observer):
         self._end_session(f"{code}: {text}")
         self._disturbed.set()
 
+    def undecodable(self, text: str) -> None:
+        """See Observer."""
+        self._library_failed(text)
+
     def _library_failed(self, text: str) -> None:
         self._worker.count("library_errors")
         if self._reading is not None:
@@ -385,7 +286,3 @@ class IbDriver(Observer):
 
     def _explain(self, code: int, text: str) -> None:
         self._worker.emit(VenueErrorReported(self._session_id, 0, code, text), ("explained", code, text))
-
-
-class _Refused(RuntimeError):
-    """Not one byte of the submission leaves; the text says why."""

@@ -1,8 +1,8 @@
 """Translation between the engine's messages and ib_insync's objects; pure, without a session.
 
 Doubles become Fixed8 by their shortest decimal, rounded half to even at 1e-8; the unset double and the unset int
-mean "not said" and become 0 (or None where the message can say so). A double that is not finite, or too large for
-Fixed8, raises ValueError: no venue sends one, and a guess would be a price.
+mean "not said" and become 0 (or None where the message can say so). A double that is not finite or too large for
+Fixed8, or a side that is none, raises FormError: a guess would be a price.
 """
 
 from __future__ import annotations
@@ -32,16 +32,20 @@ OCA_TYPE_REDUCE = 3
 _SIDES = {"BOT": Side.BUY, "BUY": Side.BUY, "SLD": Side.SELL, "SELL": Side.SELL}
 
 
+class FormError(ValueError):
+    """The venue said something that cannot be; names it."""
+
+
 def fixed8_of(value: float) -> int:
-    """Return the Fixed8 count; 0 for the unset double. Raises ValueError (not finite, too large)."""
+    """Return the Fixed8 count; 0 for the unset double. Raises FormError (not finite, too large)."""
     if value == UNSET_DOUBLE:
         return 0
     exact = Decimal(repr(float(value)))
     if not exact.is_finite():
-        raise ValueError(f"{value!r} is no amount")
+        raise FormError(f"{value!r} is no amount")
     count = int(exact.scaleb(8).to_integral_value(ROUND_HALF_EVEN))
     if abs(count) > COUNT_MAX:
-        raise ValueError(f"{value!r} does not fit Fixed8")
+        raise FormError(f"{value!r} does not fit Fixed8")
     return count
 
 
@@ -114,6 +118,31 @@ def open_order(session_id: str, order_id: int, contract: Contract, order: Order,
     )
 
 
+def order_status(
+    session_id: str,
+    order_id: int,
+    reference: str,
+    status: str,
+    filled: float,
+    perm_id: int,
+    parent_id: int,
+    client_id: int,
+    why_held: str,
+) -> OrderReported:
+    """What an orderStatus says; the reference is our own knowledge, the message has none."""
+    return OrderReported(
+        session_id=session_id,
+        client_order_id=reference,
+        venue_order_id=_id(order_id),
+        perm_id=_id(perm_id),
+        client_id=_id(client_id),
+        status=status,
+        filled_qty=fixed8_of(filled),
+        parent_order_id=_id(parent_id),
+        why_held=why_held,
+    )
+
+
 def completed_order(session_id: str, contract: Contract, order: Order, state: OrderState) -> OrderReported:
     """What a completedOrder says: no order id and no client id, but what has filled."""
     return OrderReported(
@@ -136,7 +165,9 @@ def completed_order(session_id: str, contract: Contract, order: Order, state: Or
 
 
 def execution(session_id: str, contract: Contract, told: Execution) -> ExecutionReported:
-    """What an execDetails says. Raises KeyError for a side that is neither a purchase nor a sale."""
+    """What an execDetails says."""
+    if told.side not in _SIDES:
+        raise FormError(f"execution {told.execId}: side {told.side!r}")
     return ExecutionReported(
         session_id=session_id,
         exec_id=told.execId,
@@ -165,8 +196,8 @@ def commission(session_id: str, told: CommissionReport) -> CommissionReported:
     )
 
 
-def position(account: str, contract: Contract, qty: float, average_cost: float) -> VenuePosition:
-    """What a position message says; quantity 0 where it was closed."""
+def position(session_id: str, account: str, contract: Contract, qty: float, average_cost: float) -> VenuePosition:
+    """What a position message says; quantity 0 where it was closed. A position belongs to no session."""
     return VenuePosition(account, contract.symbol, fixed8_of(qty), fixed8_of(average_cost))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -16,7 +17,7 @@ from actors.adapters.ib_wrapper import Observer
 from actors.adapters.worker import Worker
 
 STABLE_S = 10.0
-"""A connection that stood this long resets the backoff."""
+"""A connection that served this long resets the backoff."""
 
 
 class Connection(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,18 +59,29 @@ class Keeper:
         self._serve = serve
         self._ended = ended
         self._library_failed = library_failed
+        self._served_from_s = math.inf
         self._backoff = Backoff(connection.backoff_s_min, connection.backoff_s_max, random_unit)
 
     async def run(self) -> None:
         """Connect, serve, end, wait, again; until cancelled."""
         loop = asyncio.get_running_loop()
-        with LibraryLog(self._worker.guard(self._library_failed)):
+        with LibraryLog(self._worker.guard(self._told_by_library)):
             while True:
-                began_s = loop.time()
+                self._served_from_s = math.inf
                 await self._once()
-                if loop.time() - began_s > STABLE_S:
+                if loop.time() - self._served_from_s > STABLE_S:
                     self._backoff.reset()
                 await asyncio.sleep(self._backoff.next_s())
+
+    def serving(self) -> None:
+        """The owner has got what it connected for."""
+        self._served_from_s = min(self._served_from_s, asyncio.get_running_loop().time())
+
+    def _told_by_library(self, name: str, text: str) -> None:
+        self._library_failed(f"{name}: {text}")
+        if name.startswith("eventkit") and self.link is not None:
+            # An exception of the library's own was swallowed half way through a packet.
+            self.link.lose(f"the library failed: {text}")
 
     async def _once(self) -> None:
         connection = self._connection

@@ -162,9 +162,10 @@ class Link:
         except RequestError:
             raise
         except ConnectionError as error:
-            raise LinkLost(str(error)) from error
+            raise LinkLost(self.lost.result() if self.lost.done() else str(error)) from error
         finally:
-            answer.cancel()
+            if not answer.cancel() and not answer.cancelled():
+                answer.exception()  # seen: an exception that nobody retrieves would end the process
         if self.lost.done():
             raise LinkLost(self.lost.result())
         raise Unanswered(f"{name} not answered within {seconds_max} s")

@@ -12,9 +12,9 @@ TEXT_LENGTH_MAX = 1_000
 
 
 class LibraryLog(logging.Handler):
-    """While open, hands on the text of each ERROR record made by the thread that opened it."""
+    """While open, hands on logger name and text of each ERROR record made by the thread that opened it."""
 
-    def __init__(self, tell: Callable[[str], None]) -> None:
+    def __init__(self, tell: Callable[[str, str], None]) -> None:
         super().__init__(logging.ERROR)
         self._tell = tell
         self._thread_id = 0
@@ -23,10 +23,10 @@ class LibraryLog(logging.Handler):
         """Called by logging, on the thread that made the record."""
         if record.thread != self._thread_id:
             return
-        text = f"{record.name}: {record.getMessage()}"
+        text = record.getMessage()
         if record.exc_info and record.exc_info[1] is not None:
             text = f"{text} ({record.exc_info[1]!r})"
-        self._tell(text[:TEXT_LENGTH_MAX])
+        self._tell(record.name, text[:TEXT_LENGTH_MAX])
 
     def __enter__(self) -> LibraryLog:
         self._thread_id = threading.get_ident()

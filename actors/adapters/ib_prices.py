@@ -141,6 +141,7 @@ class PriceDriver(Observer):
                 return
             self._symbol_of[link.subscribe_prices(contract)] = symbol
             self._worker.count("subscriptions")
+        self._keeper.serving()
 
     def _link_ended(self, reason: str) -> None:
         self._symbol_of.clear()
@@ -158,7 +159,11 @@ class PriceDriver(Observer):
         if not price > 0:
             self._worker.count("prices_absent")
             return
-        seen = PriceSeen(symbol, ib_forms.fixed8_of(price), self._clock.now_ns())
+        try:
+            seen = PriceSeen(symbol, ib_forms.fixed8_of(price), self._clock.now_ns())
+        except ib_forms.FormError as error:
+            self._library_failed(f"{symbol}: {error}")
+            return
         loop = asyncio.get_running_loop()
         wait_s = self._due_s.get(symbol, 0.0) - loop.time()
         if symbol in self._waiting:

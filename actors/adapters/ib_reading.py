@@ -76,16 +76,20 @@ class Reading:
         known = self._open.get(key)
         if known is not None:
             self._open[key] = merged(known, report)
-        elif self._phase == OPEN_ORDERS:
-            self._open[key] = report
+        elif self._phase == OPEN_ORDERS or (report.symbol and not self.positions_only):
+            self._open[key] = report  # later than its phase: an order that was placed meanwhile
 
     def execution(self, report: ExecutionReported) -> None:
         """Take an execution, asked for or live."""
-        self._executions[report.exec_id] = report
+        if not self.positions_only:
+            self._executions[report.exec_id] = report
 
-    def commission(self, report: CommissionReported) -> None:
-        """Take a commission."""
-        self._commissions[report.exec_id] = report
+    def commission(self, report: CommissionReported) -> bool:
+        """Take the commission of an execution in the reading; False if it is of none."""
+        known = report.exec_id in self._executions
+        if known:
+            self._commissions[report.exec_id] = report
+        return known
 
     def position(self, report: VenuePosition) -> None:
         """Take a position; the last word on a symbol counts."""

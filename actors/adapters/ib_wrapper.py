@@ -7,8 +7,9 @@ filled 0, and costs memory for every order. Here each message becomes one of our
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from ib_insync import IB
 from ib_insync.contract import Contract
@@ -22,6 +23,7 @@ from actors.messages import CommissionReported, ExecutionReported, OrderReported
 REFERENCES_MAX = 50_000
 """Beyond it the oldest are forgotten: their orderStatus then names no reference, only order id and perm id."""
 
+R = TypeVar("R")
 Guard = Callable[[Callable[..., None]], Callable[..., None]]
 
 
@@ -42,6 +44,9 @@ class Observer:
 
     def error_reported(self, request_id: int, code: int, text: str) -> None:
         """An error or notice. `request_id` is an order id, a request id or negative."""
+
+    def undecodable(self, text: str) -> None:
+        """A message that says what cannot be; nothing of it was reported."""
 
     def price_reported(self, request_id: int, tick_type: int, price: float) -> None:
         """A price tick of a subscription."""
@@ -86,8 +91,7 @@ class RawWrapper(Wrapper):
     def openOrder(self, order_id: int, contract: Contract, order: Order, state: OrderState) -> None:
         if not order.whatIf:
             self.remember(order)
-            session_id = self._link.session_id
-            self._observer.order_reported(ib_forms.open_order(session_id, order_id, contract, order, state))
+            self._hand_on(self._observer.order_reported, ib_forms.open_order, order_id, contract, order, state)
 
     def orderStatus(
         self,
@@ -104,32 +108,21 @@ class RawWrapper(Wrapper):
         cap_px: float = 0.0,
     ) -> None:
         reference = self._references.get(perm_id) or self._references.get((client_id, order_id), "")
-        report = OrderReported(
-            session_id=self._link.session_id,
-            client_order_id=reference,
-            venue_order_id=order_id,
-            perm_id=perm_id,
-            client_id=client_id,
-            status=status,
-            filled_qty=ib_forms.fixed8_of(filled),
-            parent_order_id=parent_id,
-            why_held=why_held,
-        )
-        self._observer.order_reported(report)
+        told = (order_id, reference, status, filled, perm_id, parent_id, client_id, why_held)
+        self._hand_on(self._observer.order_reported, ib_forms.order_status, *told)
 
     def completedOrder(self, contract: Contract, order: Order, state: OrderState) -> None:
-        session_id = self._link.session_id
-        self._observer.order_reported(ib_forms.completed_order(session_id, contract, order, state))
+        self._hand_on(self._observer.order_reported, ib_forms.completed_order, contract, order, state)
 
     def execDetails(self, request_id: int, contract: Contract, told: Execution) -> None:
-        report = ib_forms.execution(self._link.session_id, contract, told)
-        self._observer.execution_reported(request_id, report)
+        deliver = functools.partial(self._observer.execution_reported, request_id)
+        self._hand_on(deliver, ib_forms.execution, contract, told)
 
     def commissionReport(self, told: CommissionReport) -> None:
-        self._observer.commission_reported(ib_forms.commission(self._link.session_id, told))
+        self._hand_on(self._observer.commission_reported, ib_forms.commission, told)
 
     def position(self, account: str, contract: Contract, qty: float, average_cost: float) -> None:
-        self._observer.position_reported(ib_forms.position(account, contract, qty, average_cost))
+        self._hand_on(self._observer.position_reported, ib_forms.position, account, contract, qty, average_cost)
 
     def priceSizeTick(self, request_id: int, tick_type: int, price: float, size: float) -> None:
         self._observer.price_reported(request_id, tick_type, price)
@@ -145,6 +138,14 @@ class RawWrapper(Wrapper):
         if request_id in self._futures and not 2100 <= code < 2200:
             self._endReq(request_id, RequestError(request_id, code, text), success=False)
         self._observer.error_reported(request_id, code, text)
+
+    def _hand_on(self, deliver: Callable[[R], None], build: Callable[..., R], *told: object) -> None:
+        try:
+            report = build(self._link.session_id, *told)
+        except ib_forms.FormError as error:
+            self._observer.undecodable(f"{build.__name__}: {error}")
+            return
+        deliver(report)
 
 
 _OBSERVED = (

@@ -11,7 +11,8 @@ import msgspec
 import pytest
 
 from actors.adapters.assembly import BeatReturned
-from actors.adapters.ib_driver import CANNOT_CONNECT_CODE, NOT_CONNECTED_CODE
+from actors.adapters.ib_driver import CANNOT_CONNECT_CODE
+from actors.adapters.ib_submissions import NOT_CONNECTED_CODE
 from actors.messages import (
     CancelVenueOrder,
     CommissionReported,
@@ -438,6 +439,93 @@ def test_an_order_status_names_the_reference_that_an_open_order_told(gateway: Ga
         answer = read(other, other.opened())
         assert {order.client_order_id for order in answer.open_orders} == set(told)
         assert {order.client_id for order in answer.open_orders} == {7}
+
+
+@pytest.mark.parametrize("code", [1100, 2110])
+def test_after_2110_but_not_after_1100_the_gateway_is_read_again_without_a_word_of_return(
+    gateway: GatewayProcess, code: int
+) -> None:
+    with Bench(gateway.port, recheck_s=0.1, probe_every_s=0.1) as bench:
+        bench.opened()
+        gateway.fault("message", code=code)
+        assert str(code) in bench.wait(SessionLost).reason
+        if code == 2110:
+            bench.opened()
+            return
+        bench.driver.beat(1)
+        probes = bench.wait(BeatReturned).progress.get("probes", 0)
+
+        def probed() -> bool:
+            bench.driver.beat(2)
+            return any(one.progress.get("probes", 0) > probes + 3 for one in bench.of(BeatReturned))
+
+        bench.until(probed)
+        assert len(bench.of(SessionOpened)) == 1
+        gateway.fault("message", code=1101)
+        bench.opened()
+
+
+def test_a_halt_stops_the_submissions_that_still_wait_for_the_pace(gateway: GatewayProcess, bench: Bench) -> None:
+    session = bench.opened()
+    for number in range(25):
+        first_id = session.next_order_id + 3 * number
+        bench.driver.post(bracket(session, f"s{number}", first_order_id=first_id, entry_px="480.00", stop_px="470.00"))
+    for _ in range(5):
+        bench.wait(SubmitWritten)
+    bench.halt = "by hand"
+    bench.until(lambda: len(bench.of(SubmitWritten)) + len(bench.of(SubmitNotSent)) == 25)
+    unsent = bench.of(SubmitNotSent)
+    assert unsent
+    assert all("by hand" in event.reason for event in unsent)
+    assert len(gateway.orders()) == 3 * len(bench.of(SubmitWritten))
+
+
+def test_what_the_library_would_drop_or_bend_is_reported_raw(proxy: Proxy) -> None:
+    with Bench(proxy.port) as bench:
+        session = bench.opened()
+        # Of an order that this session never saw: the library logs an error and drops it.
+        proxy.inject(["3", "900", "Inactive", "4", "6", "500.0", "77", "0", "500.0", "7", "", "0"])
+        status = bench.wait(OrderReported)
+        assert (status.venue_order_id, status.perm_id, status.status) == (900, 77, "Inactive")
+        assert status.filled_qty == 4 * SCALE
+        # A commission before its execution, then the execution, its correction, and the first once more.
+        proxy.inject(["59", "1", "0001.01.01", "1.0", "USD", "1.7976931348623157E308", "", ""])
+        assert bench.wait(CommissionReported) == CommissionReported(session.session_id, "0001.01.01", SCALE, "USD")
+        for exec_id, shares in (("0001.01.01", "4"), ("0001.01.02", "5"), ("0001.01.01", "4")):
+            proxy.inject(execution_fields(exec_id, shares))
+            fill = bench.wait(ExecutionReported)
+            assert (fill.exec_id, fill.last_qty, fill.side, fill.client_order_id) == (
+                exec_id,
+                int(shares) * SCALE,
+                Side.SELL,
+                "ref",
+            )
+        assert not bench.library_errors()
+
+
+def execution_fields(exec_id: str, shares: str) -> list[str]:
+    contract = ["756733", "SPY", "STK", "", "0.0", "", "", "ARCA", "USD", "SPY", "SPY"]
+    told = [exec_id, "20260105 10:00:00 US/Eastern", "DU1234567", "ARCA", "SLD", shares, "500.00", "77", "7"]
+    return ["11", "-1", "900", *contract, *told, "0", shares, "500.00", "ref", "", "", "", "2"]
+
+
+def test_a_message_that_cannot_be_is_evidence_and_ends_nothing(proxy: Proxy) -> None:
+    with Bench(proxy.port) as bench:
+        session = bench.opened()
+        proxy.inject(["3", "900", "Submitted", "nan", "6", "500.0", "77", "0", "500.0", "7", "", "0"])
+        bench.until(lambda: bool(bench.library_errors()))
+        assert "order_status: nan is no amount" in bench.library_errors()[0]
+        bench.driver.post(bracket(session))
+        bench.wait(SubmitWritten)
+
+
+def test_a_handshake_that_is_none_is_given_up_at_once_and_tried_again(proxy: Proxy) -> None:
+    proxy.rewrite = lambda fields: ["x", "y"] if fields[0] == "176" else fields
+    with Bench(proxy.port, connect_s_max=600.0) as bench:
+        told = bench.wait(VenueErrorReported, lambda error: error.code == CANNOT_CONNECT_CODE)
+        assert "the library failed" in told.text
+        proxy.rewrite = None
+        bench.opened()
 
 
 def test_a_heartbeat_carries_the_drivers_counters(bench: Bench) -> None:
