@@ -98,12 +98,14 @@ def test_a_disk_that_takes_nothing_costs_lines_and_never_the_actor(tmp_path: Pat
     assert tracer.failed == 2
 
 
-def test_no_trace_is_nothing(tmp_path: Path) -> None:
+def test_no_trace_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     tracer = NullTracer()
     tracer.hop(envelope(), 1, 2, "handled")
     tracer.sent(envelope(), 1)
     tracer.flush()
     tracer.close()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_line_longer_than_the_bound_is_written_all_the_same(tmp_path: Path) -> None:
