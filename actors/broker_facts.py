@@ -133,9 +133,18 @@ def fold_error(turn: Turn, report: VenueErrorReported) -> None:
 
 
 def acknowledge_id(turn: Turn, family: Family, order: Order) -> None:
-    """Remember the highest id of this generation that the venue has shown to know."""
-    generation = turn.generation
-    if generation is None or family.generation != generation.text:
+    """Remember the highest id of this generation that the venue has shown to know.
+
+    An order of an earlier session whose id is not below the next id that this session began with was either not
+    there then or is proof that the ids rolled back unseen: from here on it is the next generation.
+    """
+    generation, session = turn.generation, turn.session
+    if generation is None or session is None or family.generation != generation.text:
+        return
+    if family.session_id != session.session_id and order.venue_order_id >= generation.venue_next_id:
+        turn.count("generation_changed")
+        number = generation.number + 1
+        turn.generation = msgspec.structs.replace(generation, number=number, acknowledged_id=0)
         return
     if order.venue_order_id > generation.acknowledged_id:
         turn.generation = msgspec.structs.replace(generation, acknowledged_id=order.venue_order_id)
@@ -180,11 +189,16 @@ def _another_perm_id(turn: Turn, order: Order, perm_id: int) -> bool:
 def _with_venue_facts(turn: Turn, order: Order, report: OrderReported) -> Order:
     if report.perm_id and not order.perm_id:
         order = msgspec.structs.replace(order, perm_id=report.perm_id)
-    said = report.filled_qty if report.status == "Filled" else report.qty
-    if order.leg is not Leg.ENTRY and 0 < said < order.qty and said >= order.cum_qty:
-        # One leg's partial fill reduces its sibling, and a partly filled parent its children: the venue's to decide.
+    # One leg's partial fill reduces its sibling, and a partly filled parent its children: the venue's to decide. A
+    # claim "Filled" reduces only to what executions have already shown, else it would run ahead of them; among the
+    # completed orders it does so for an entry too (a correction took back what had filled it).
+    reduced = report.qty
+    if report.status == "Filled" and report.filled_qty == order.cum_qty:
+        reduced = report.filled_qty
+    final = report.completed and report.status == "Filled"
+    if (final or order.leg is not Leg.ENTRY) and 0 < reduced < order.qty and reduced >= order.cum_qty:
         turn.count("leg_reduced")
-        order = msgspec.structs.replace(order, qty=said)
+        order = msgspec.structs.replace(order, qty=reduced)
     if report.filled_qty > order.cum_qty:
         turn.count("fill_claimed_before_execution")
     return order

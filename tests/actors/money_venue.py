@@ -1,13 +1,15 @@
 """A naive venue and the driver before it, for the stateful test: keeps its own books, trusts nobody's.
 
-An order lives under its order id; a second write of an id is a modify. Nothing is acknowledged until the last leg of
-a family transmits. What is on the wire when a session ends may still arrive, or not. Reports leave in `up`, from
-which the test delivers, drops, doubles and reorders.
+An order lives under its order id; a second write of an id is a modify, unless the ids have rolled back in between:
+then nothing ties it to the first. Nothing is acknowledged until the last leg of a family transmits. What is on the
+wire when a session ends may arrive at once, much later, or never. Reports leave in `up`, from which the test
+delivers, drops, doubles and reorders.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import enum
 
 from actors.messages import (
     AnyMessage,
@@ -16,7 +18,6 @@ from actors.messages import (
     ExecutionReported,
     OrderReported,
     OrderTicket,
-    OrderType,
     QueryVenue,
     SessionLost,
     SessionOpened,
@@ -31,10 +32,19 @@ from actors.messages import (
 UNIT = 10**8
 
 
+class Wire(enum.Enum):
+    """What becomes of tickets on the wire when the session ends."""
+
+    LOST = "lost"
+    ARRIVES = "arrives"
+    ARRIVES_LATER = "arrives later"
+
+
 @dataclasses.dataclass
 class VenueOrder:
     ticket: OrderTicket
     perm_id: int
+    generation: int
     status: str = ""
     cum_qty: int = 0
 
@@ -66,7 +76,9 @@ class Venue:
         self.next_id = 1
         self.now_ns = 0
         self.wire: list[OrderTicket] = []
-        self.orders: dict[int, VenueOrder] = {}
+        self.limbo: list[tuple[int, OrderTicket]] = []
+        self.generation = 0
+        self.orders: dict[tuple[int, int], VenueOrder] = {}
         self.ever: dict[str, set[int]] = {}
         self.trades: list[Trade] = []
         self.up: list[AnyMessage] = []
@@ -77,15 +89,18 @@ class Venue:
     def open_session(self, rolled_back: bool) -> SessionOpened:
         self.sessions += 1
         self.session = f"S{self.sessions}"
-        if rolled_back:
+        if rolled_back and self.next_id > 1:
             self.next_id = max(1, self.next_id - 4)
+            self.generation += 1
         return SessionOpened(self.session, "DU1", 7, self.next_id)
 
-    def lose_session(self, wire_arrives: bool) -> SessionLost:
+    def lose_session(self, wire: Wire) -> SessionLost:
         lost, self.session = self.session, ""
         self.up = [message for message in self.up if isinstance(message, SubmitWritten)]
-        if wire_arrives:
+        if wire is Wire.ARRIVES:
             self.drain_wire()
+        if wire is Wire.ARRIVES_LATER:
+            self.limbo += [(self.generation, ticket) for ticket in self.wire]
         self.wire.clear()
         return SessionLost(lost, "reset")
 
@@ -101,8 +116,8 @@ class Venue:
                 self.wire.extend(tickets)
                 self.up.append(SubmitWritten(session_id, intent_id, names, self.now_ns))
             case CancelVenueOrder(venue_order_id=order_id):
-                if order_id in self.orders:
-                    self.cancel(self.orders[order_id])
+                if (self.generation, order_id) in self.orders:
+                    self.cancel(self.orders[self.generation, order_id])
             case QueryVenue(session_id=session_id, request_id=request_id, positions_only=positions_only):
                 if session_id == self.session:
                     self.up.append(self.read(request_id, positions_only))
@@ -113,20 +128,25 @@ class Venue:
 
     def drain_wire(self, count: int = 10_000) -> None:
         for ticket in self.wire[:count]:
-            self.receive(ticket)
+            self.receive(self.generation, ticket)
         del self.wire[:count]
 
-    def receive(self, ticket: OrderTicket) -> None:
-        known = self.orders.get(ticket.venue_order_id)
-        if known is None or known.ticket.client_order_id != ticket.client_order_id:
-            known = VenueOrder(ticket, perm_id=1_000 + sum(len(ids) for ids in self.ever.values()))
-            self.orders[ticket.venue_order_id] = known
-            self.ever.setdefault(ticket.client_order_id, set()).add(known.perm_id)
+    def drain_limbo(self) -> None:
+        for generation, ticket in self.limbo:
+            self.receive(generation, ticket)
+        self.limbo.clear()
+
+    def receive(self, generation: int, ticket: OrderTicket) -> None:
+        known = self.orders.get((generation, ticket.venue_order_id))
+        if known is None:
+            perm_id = 1_000 + sum(len(perm_ids) for perm_ids in self.ever.values())
+            known = VenueOrder(ticket, perm_id, generation)
+            self.orders[generation, ticket.venue_order_id] = known
+            self.ever.setdefault(ticket.client_order_id, set()).add(perm_id)
             self.next_id = max(self.next_id, ticket.venue_order_id + 1)
         if ticket.transmit:
-            root = ticket.parent_order_id or ticket.venue_order_id
-            for order in self.orders.values():
-                if root in (order.ticket.venue_order_id, order.ticket.parent_order_id) and not order.status:
+            for order in self.family(known):
+                if not order.status:
                     order.status = "PreSubmitted" if order.ticket.parent_order_id else "Submitted"
                     self.tell(order)
 
@@ -152,11 +172,13 @@ class Venue:
     def family(self, order: VenueOrder) -> list[VenueOrder]:
         root = order.ticket.parent_order_id or order.ticket.venue_order_id
         return [
-            each for each in self.orders.values() if root in (each.ticket.venue_order_id, each.ticket.parent_order_id)
+            each
+            for each in self.orders.values()
+            if each.generation == order.generation and root in (each.ticket.venue_order_id, each.ticket.parent_order_id)
         ]
 
     def can_trade(self, order: VenueOrder) -> bool:
-        parent = self.orders.get(order.ticket.parent_order_id)
+        parent = self.orders.get((order.generation, order.ticket.parent_order_id))
         return order.open and (parent is None or parent.status == "Filled")
 
     def trade(self, order: VenueOrder, qty: int) -> None:
@@ -236,8 +258,3 @@ class Venue:
             positions_only=positions_only,
             failed=("open_orders",) if failed else (),
         )
-
-
-def is_exit(order: VenueOrder) -> bool:
-    """Whether it is a child of a bracket."""
-    return order.ticket.order_type is OrderType.STOP or order.ticket.parent_order_id != 0
