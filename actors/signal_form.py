@@ -6,10 +6,10 @@ trading does not (a stop on the wrong side, a symbol that is not traded, a signa
 
 from __future__ import annotations
 
+import calendar
 import difflib
 import json
 import re
-from datetime import UTC, datetime
 from typing import Annotated
 
 import msgspec
@@ -45,7 +45,7 @@ class SignalForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     limit: Annotated[Price | UnsetType, Meta(description="Price; left out: enter at the market.")] = UNSET
     reference: Annotated[Price | UnsetType, Meta(description="Price that the signal was made at.")] = UNSET
     ttl_s: Annotated[float, Meta(gt=0, le=TTL_S_MAX)] | UnsetType = UNSET
-    expires: Annotated[datetime, Meta(tz=True)] | UnsetType = UNSET
+    expires: Annotated[str, Meta(max_length=64, extra_json_schema={"format": "date-time"})] | UnsetType = UNSET
     expires_ns: Nanoseconds | UnsetType = UNSET
     ts_event_ns: Nanoseconds | UnsetType = UNSET
     correlation_id: Annotated[str, Meta(max_length=128)] = ""
@@ -122,10 +122,30 @@ def _expires_ns(form: SignalForm, begins_ns: int) -> int:
     if form.expires_ns is not UNSET:
         return form.expires_ns
     if form.expires is not UNSET:
-        since = form.expires - datetime(1970, 1, 1, tzinfo=UTC)
-        return (since.days * 86_400 + since.seconds) * 10**9 + since.microseconds * 1_000
+        return _time_ns(form.expires)
     assert form.ttl_s is not UNSET
     return begins_ns + round(form.ttl_s * 1e9)
+
+
+_TIME = re.compile(
+    r"([0-9]{4})-([0-9]{2})-([0-9]{2})[Tt ]([0-9]{2}):([0-9]{2}):([0-9]{2})(?:\.([0-9]{1,9}))?"
+    r"(?:[Zz]|([+-])([0-9]{2}):([0-9]{2}))"
+)
+
+
+def _time_ns(text: str) -> int:
+    """Nanoseconds since the epoch of an RFC 3339 time, to all of its nine places; no leap second."""
+    found = _TIME.fullmatch(text)
+    if found is not None:
+        year, month, day, hour, minute, second = (int(part) for part in found.groups()[:6])
+        fraction, sign, off_hours, off_minutes = found.groups()[6:]
+        offset_s = (int(off_hours or 0) * 3_600 + int(off_minutes or 0) * 60) * (-1 if sign == "-" else 1)
+        of_month = calendar.monthrange(year, month)[1] if year and 1 <= month <= 12 else 0
+        of_day = hour < 24 and minute < 60 and second < 60 and int(off_hours or 0) < 24 and int(off_minutes or 0) < 60
+        if of_day and 1 <= day <= of_month:
+            seconds = calendar.timegm((year, month, day, hour, minute, second)) - offset_s
+            return seconds * 10**9 + int((fraction or "0").ljust(9, "0"))
+    raise SignalFormError(f'expires is {text!r}. Remedy: a time with its zone, e.g. "2026-01-30T15:59:00Z"')
 
 
 def _price(name: str, raw: msgspec.Raw | UnsetType) -> int:

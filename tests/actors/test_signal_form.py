@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,18 @@ def test_an_expiry_is_a_lifetime_or_a_time_of_day_or_nanoseconds() -> None:
     assert parse_signal(form(ttl_s=..., expires_ns=77), NOW_NS).expires_ns == 77
 
 
+@given(
+    when=st.datetimes(
+        min_value=datetime(1900, 1, 1),  # noqa: DTZ001  hypothesis wants the bounds naive
+        timezones=st.integers(-1_439, 1_439).map(lambda minutes: timezone(timedelta(minutes=minutes))),
+    )
+)
+def test_a_time_of_day_is_what_the_calendar_says(when: datetime) -> None:
+    since = when - datetime(1970, 1, 1, tzinfo=UTC)
+    ns = (since.days * 86_400 + since.seconds) * 10**9 + since.microseconds * 1_000
+    assert parse_signal(form(ttl_s=..., expires=when.isoformat()), 0).expires_ns == ns
+
+
 @pytest.mark.parametrize(
     ("changes", "error"),
     [
@@ -74,7 +87,11 @@ def test_an_expiry_is_a_lifetime_or_a_time_of_day_or_nanoseconds() -> None:
         ({"expires_ns": 5}, r"\['ttl_s', 'expires_ns'\] given"),
         ({"ttl_s": 0}, r"ttl_s: .*> 0"),
         ({"ttl_s": 1e9}, r"ttl_s: .*<= 604800"),
-        ({"ttl_s": ..., "expires": "2023-11-14T22:13:20"}, r"expires: .*timezone"),
+        ({"ttl_s": ..., "expires": "2023-11-14T22:13:20"}, r"expires is .*Remedy: a time with its zone"),
+        ({"ttl_s": ..., "expires": "2023-02-29T00:00:00Z"}, r"expires is '2023-02-29"),
+        ({"ttl_s": ..., "expires": "2023-01-01T24:00:00Z"}, r"expires is '2023-01-01T24"),
+        ({"ttl_s": ..., "expires": "0000-01-01T00:00:00Z"}, r"expires is '0000"),
+        ({"ttl_s": ..., "expires": "soon"}, r"expires is 'soon'"),
         ({"strategy": "x" * BYTES_MAX}, rf"has \d+ bytes. Remedy: at most {BYTES_MAX}"),
     ],
 )
