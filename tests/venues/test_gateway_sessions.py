@@ -151,6 +151,18 @@ def test_a_flood_is_told_error_100_and_closed(gateway: GatewayProcess) -> None:
     client.close()
 
 
+def test_subscriptions_are_bounded(tmp_path: Path) -> None:
+    with GatewayProcess(tmp_path, "--messages-per-s", "0") as gateway:
+        client = RawClient(gateway.port)
+        client.start()
+        for req_id in range(1, 102):
+            client.send(92, req_id, "DU1234567", "")
+            client.send(1, 11, req_id, 0, "AAPL", "STK", "", 0, "", "", "SMART", "", "USD", "", "", 0, "", 0, 0, "")
+        errors = [frame[2:4] for frame in client.sync() if frame[0] == "4" and frame[2] != "-1"]
+        assert errors == [["101", "322"], ["101", "101"]]
+        client.close()
+
+
 def test_a_client_that_vanishes_frees_its_id(gateway: GatewayProcess) -> None:
     client = RawClient(gateway.port)
     client.start(9)

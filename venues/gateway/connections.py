@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from venues.gateway.server import GatewayServer
 
 log = logging.getLogger("gateway")
+CONTROLS_MAX = 32
 UNSENT_BYTES_MAX = 32 << 20
 """A client that reads nothing while so much waits for it is dropped and counted."""
 
@@ -157,9 +158,17 @@ class ControlConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
+        if len(self._server.controls) >= CONTROLS_MAX:
+            transport.abort()
+            return
+        self._server.controls.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._server.controls.discard(self)
 
     def data_received(self, data: bytes) -> None:
-        assert self._transport is not None
+        if self._transport is None or self._transport.is_closing():
+            return
         self._pending += data
         *lines, rest = bytes(self._pending).split(b"\n")
         self._pending = bytearray(rest)

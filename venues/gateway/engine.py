@@ -266,8 +266,8 @@ class OrderEngine:
 
     def _match_all(self, perm_ids: Iterable[int] | Mapping[int, None], now_ns: int) -> None:
         for perm_id in list(perm_ids):
-            order = self.store.orders[perm_id]
-            if order.is_working and not order.held:
+            order = self.store.orders.get(perm_id)
+            if order is not None and order.is_working and not order.held:
                 self._match(order, now_ns)
 
     def _match(self, order: Order, now_ns: int) -> None:

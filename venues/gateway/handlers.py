@@ -31,6 +31,8 @@ from venues.gateway.wire import WireError, text_of
 
 MARKET_DATA_MAX = 100
 """Lines of market data a session may hold, as IB allows by default; error 101 beyond it."""
+SUBSCRIPTIONS_MAX = 100
+"""Account, summary and profit subscriptions a session may hold; error 322 beyond it."""
 COMPLETED_REPORTED_MAX = 1_000
 
 
@@ -77,6 +79,8 @@ def answer(core: GatewayCore, client: Client, request: Request) -> None:
             core.send_error(client, req_id, 162, text)
         case ReqAccountUpdates():
             _account_updates(core, client, request)
+        case ReqAccountUpdatesMulti() | ReqAccountSummary() | ReqPnl() if _is_full(client, request.req_id):
+            core.send_error(client, request.req_id, 322, "Error processing request.: too many subscriptions")
         case ReqAccountUpdatesMulti(req_id=req_id, model=model):
             for key, value, currency in _values(core):
                 client.send(["73", "1", str(req_id), core.settings.account, model, key, value, currency])
@@ -100,6 +104,11 @@ def answer(core: GatewayCore, client: Client, request: Request) -> None:
             core.send_error(client, -1, 505, f"Fatal Error: Unknown message id.: {message_id}")
         case _:
             assert_never(request)
+
+
+def _is_full(client: Client, req_id: int) -> bool:
+    held = client.account_multi.keys() | client.summaries.keys() | client.pnl
+    return len(held) >= SUBSCRIPTIONS_MAX and req_id not in held
 
 
 def _values(core: GatewayCore) -> list[tuple[str, str, str]]:

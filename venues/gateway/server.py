@@ -58,6 +58,7 @@ class GatewayServer:
         self.core.shell = self
         self.connections: dict[int, ClientConnection] = {}
         self.sessions: set[ClientConnection] = set()
+        self.controls: set[ControlConnection] = set()
         self.port = 0
         self.control_port = 0
         self._journal = journal
@@ -162,6 +163,10 @@ class GatewayServer:
     def _fail(self, loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
         """A bug or a failing disk: what is not durable must not be told, so the process ends here."""
         cause = context.get("exception")
+        if str(context.get("message", "")).startswith("socket.accept()"):
+            self.core.counters["accepts_failed"] += 1
+            log.error("cannot accept a connection: %s", cause)
+            return
         log.critical(
             "gateway ends: %s", context.get("message"), exc_info=cause if isinstance(cause, Exception) else None
         )

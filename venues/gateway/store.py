@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from venues.gateway.model import Execution, IdsReset, Order
 
 FIRST_PERM_ID = 1_000_001
+KeyT = TypeVar("KeyT", str, int)
 
 
 @dataclass(slots=True)
@@ -75,7 +77,15 @@ class OrderStore:
             if self.ids.get(order.ticket.key) == perm_id:
                 del self.ids[order.ticket.key]
                 self.forgotten_ids[client_id] = max(self.forgotten_ids.get(client_id, 0), order_id)
-            for members in (self.groups.get(order.oca_group), self.children.get(order.parent_perm_id)):
-                if members and perm_id in members:
-                    members.remove(perm_id)
+            _leave(self.groups, order.oca_group, perm_id)
+            _leave(self.children, order.parent_perm_id, perm_id)
             self.children.pop(perm_id, None)
+
+
+def _leave(index: dict[KeyT, list[int]], key: KeyT, perm_id: int) -> None:
+    """Take an order out of an index; a key without orders is dropped."""
+    members = index.get(key)
+    if members is not None and perm_id in members:
+        members.remove(perm_id)
+        if not members:
+            del index[key]
