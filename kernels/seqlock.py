@@ -22,6 +22,9 @@ from numba import njit
 
 from kernels.atomics import fence_acquire, fence_release, load_acquire, load_relaxed, store_relaxed, store_release
 
+# A digest of the files whose functions are compiled into these: numba's cache does not look at them (see test_warm).
+COMPILED_WITH: Final = "8c95858120161895"
+
 Int64s = npt.NDArray[np.int64]
 
 ROW_WORDS: Final = 8

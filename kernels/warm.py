@@ -25,6 +25,7 @@ def warm() -> None:
     changed = reader.drain()
     Evaluator(build_index(symbols), image).on_rows(np.zeros(1, dtype=np.int32) if changed is None else changed, 1)
     image.read_row(0)
+    image.read_live_row(0, 1)
     image.read_header(0)
     image.hold_down(0)
     parse_fixed8(np.frombuffer(b"1.5", dtype=np.uint8), 0, 3)

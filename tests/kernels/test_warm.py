@@ -1,0 +1,81 @@
+"""Compiled kernels: all are compiled by `warm`, none at import, none again later, and the cache is never stale."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+KERNELS = ROOT / "kernels"
+COMPILED = [path for path in sorted(KERNELS.glob("*.py")) if re.search(r"@njit|import intrinsic", path.read_text())]
+CALLERS = [path for path in COMPILED if path.stem in ("seqlock", "screen") or "COMPILED_WITH" in path.read_text()]
+
+SCRIPT = """
+import sys
+from numba.core.registry import CPUDispatcher
+from kernels import evaluator, fixed8_bytes, screen, seqlock, warm
+
+def compiled():
+    found = {}
+    for module in (fixed8_bytes, screen, seqlock):
+        for name, value in vars(module).items():
+            if isinstance(value, CPUDispatcher) and value.py_func.__module__ == module.__name__ and name[0] != "_":
+                found[f"{module.__name__}.{name}"] = len(value.signatures)
+    return found
+
+assert set(compiled().values()) == {0}, f"compiled at import: {compiled()}"
+warm.warm()
+first = compiled()
+# What only other kernels call is compiled into them.
+called = {name for name, count in first.items() if count} | {"kernels.seqlock.push", "kernels.seqlock.feed_is_live"}
+assert called == set(first) and max(first.values()) == 1, f"not compiled once by warm: {first}"
+
+import numpy as np
+from kernels.book_image import BookImage, FeedWriter, RingReader, format_image, layout
+from kernels.cycles import build_index
+from kernels.exchange_info import Symbol
+
+symbols = [Symbol(base + quote, "TRADING", base, quote) for base, quote in (("B", "A"), ("C", "A"), ("C", "B"))]
+buffer = bytearray(layout(3, 2, 8).n_bytes)
+image = format_image(buffer, [0, 1, 1], 2, 8)
+writer, ring = FeedWriter(image, 1, 7), RingReader(image, 1)
+writer.beat(5)
+writer.write_row(np.int32(2), 1, 1, 2, 1, 1, 1)
+reading = BookImage(memoryview(buffer).toreadonly())
+watcher = evaluator.Evaluator(build_index(symbols, "A"), reading, fee_e8=10, age_ns_max=7)
+watcher.on_rows(ring.drain(), 1)
+watcher.scan(2)
+watcher.gross_returns(2)
+image.read_live_row(2, 1)
+assert compiled() == first, f"compiled again for the engine's own types: {compiled()}"
+"""
+
+
+def test_warm_compiles_every_kernel_for_the_types_that_the_engine_uses_and_import_none() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def compiled_imports(path: Path) -> list[Path]:
+    names = re.findall(r"^from kernels\.(\w+) import|^from kernels import (\w+)", path.read_text(), re.MULTILINE)
+    return [other for other in COMPILED if other.stem in {one or two for one, two in names}]
+
+
+@pytest.mark.parametrize("path", CALLERS, ids=lambda path: path.stem)
+def test_a_kernel_file_changes_whenever_one_that_it_compiles_in_does(path: Path) -> None:
+    """numba's cache asks only whether the function's own file changed, not those of the functions that it calls.
+
+    So a kernel file that calls another's names a digest of it: mend the digest, and the cache is renewed everywhere.
+    """
+    called = compiled_imports(path)
+    digest = hashlib.sha256(b"".join(other.read_bytes() for other in called)).hexdigest()[:16]
+    wanted = f'COMPILED_WITH: Final = "{digest}"'
+    assert wanted in path.read_text(), f"{path.name} calls {[one.name for one in called]}; it must say: {wanted}"
