@@ -203,6 +203,7 @@ class Worker(Generic[Command, Event]):
     # ---- inside
 
     def _run(self, main: Callable[[], Coroutine[None, None, None]], running: threading.Event) -> None:
+        reason = "its loop failed"
         try:
             loop = asyncio.new_event_loop()
             asyncio.set_event_loop(loop)
@@ -210,15 +211,23 @@ class Worker(Generic[Command, Event]):
             self._loop = loop
             self._main = loop.create_task(self._supervise(main), name=f"{self.name}.main")
             loop.call_soon(running.set)
-            with contextlib.suppress(asyncio.CancelledError):
-                loop.run_until_complete(self._main)
+            loop.run_until_complete(asyncio.wait({self._main}))
+            reason = self._end_of(self._main)
             loop.close()
-        except BaseException as error:  # noqa: BLE001 (nothing goes on: the process ends here)
-            self._fail(_traced(error))
         finally:
             self._loop = None
-        if not self._stopping and not self._ended:
-            self._fail("its main coroutine ended by itself")
+            if reason:
+                error = sys.exc_info()[1]
+                self._fail(reason if error is None else f"{reason}: {_traced(error)}")
+
+    def _end_of(self, main: asyncio.Task[None]) -> str:
+        """Say why `main` should not have ended; empty if it was stopped."""
+        if main.cancelled():
+            return "" if self._stopping else "its main coroutine was cancelled"
+        error = main.exception()
+        if error is not None:
+            return _traced(error)
+        return "" if self._stopping else "its main coroutine ended by itself"
 
     async def _supervise(self, main: Callable[[], Coroutine[None, None, None]]) -> None:
         try:

@@ -16,12 +16,15 @@ from actors.adapters.assembly import BeatReturned
 from actors.adapters.clock import SystemClock
 from actors.adapters.ib_driver import LIBRARY_CODE, IbDriver, IbSettings
 from actors.messages import (
+    OrderReported,
     OrderTicket,
     OrderType,
+    QueryVenue,
     SessionOpened,
     Side,
     SubmitOrders,
     VenueErrorReported,
+    VenueRead,
 )
 from kernels import ids
 from kernels.fixed8 import SCALE, parse_price
@@ -145,6 +148,16 @@ def bracket(
         **child,
     )
     return SubmitOrders(ids.family_id("fund", signal_id), session.session_id, (entry, profit, stop))
+
+
+def read(bench: Bench, session: SessionOpened, positions_only: bool = False) -> VenueRead:
+    bench.driver.post(QueryVenue(session.session_id, f"q{bench.taken}", positions_only))
+    return bench.wait(VenueRead)
+
+
+def statuses(bench: Bench, client_order_id: str) -> list[str]:
+    told = [report.status for report in bench.of(OrderReported) if report.client_order_id == client_order_id]
+    return [status for status, before in zip(told, [None, *told], strict=False) if status != before]
 
 
 class Proxy:
