@@ -263,6 +263,8 @@ def native_faults_default(file: IO[str] | None = None) -> None:
     The actor system traps them in a Python handler, which a fault in native code never reaches: the process then
     faults for ever at full speed and nobody is told.
     """
+    # Enabled already in the process we were forked from, it would take itself for installed and do nothing.
+    faulthandler.disable()
     for number in NATIVE_FAULTS:
         signal.signal(number, signal.SIG_DFL)
     faulthandler.enable(sys.stderr if file is None else file)

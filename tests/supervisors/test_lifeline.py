@@ -145,6 +145,7 @@ def test_a_native_fault_ends_the_process_and_leaves_a_traceback(name: str, tmp_p
     code = f"""
 import os, signal, sys
 from supervisors.lifeline import native_faults_default
+native_faults_default()  # as in the process this one is forked from
 for each in ("SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGABRT"):
     signal.signal(getattr(signal, each), lambda *_: None)
 native_faults_default(open(sys.argv[1], "w"))
