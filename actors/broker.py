@@ -207,7 +207,7 @@ def _session_opened(turn: Turn, opened: SessionOpened) -> None:
     turn.session = Session(opened.session_id, opened.account, opened.client_id)
     turn.gate = None
     turn.generation = _generation(turn, opened)
-    turn.next_order_id = max(turn.next_order_id, opened.next_order_id)
+    turn.next_order_id = max(turn.next_order_id, opened.next_order_id, opened.venue_next_order_id)
     changed = BrokerSessionChanged(opened.session_id, opened.account, opened.next_order_id)
     turn.owe(turn.settings.reconciler, changed)
     wake_for_held(turn)
@@ -215,7 +215,7 @@ def _session_opened(turn: Turn, opened: SessionOpened) -> None:
 
 def _generation(turn: Turn, opened: SessionOpened) -> Generation:
     """Return the present generation, or the next one if the venue's ids may have rolled back or are another's."""
-    old, next_id = turn.generation, opened.next_order_id
+    old, next_id = turn.generation, opened.venue_next_order_id or opened.next_order_id
     if old is None:
         return Generation(1, opened.account, opened.client_id, next_id)
     same_client = (old.account, old.client_id) == (opened.account, opened.client_id)

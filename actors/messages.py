@@ -236,12 +236,17 @@ class QueryVenue(Message, frozen=True):
 
 
 class SessionOpened(Message, frozen=True):
-    """Connected and read. `session_id` is unique for ever; order ids are drawn from `next_order_id` on."""
+    """Connected and read. `session_id` is unique for ever; order ids are drawn from `next_order_id` on.
+
+    `venue_next_order_id` is what the venue itself said, where a driver has raised the other above ids that it has
+    seen in use: a roll-back shows only in the venue's own word. 0: it is `next_order_id`.
+    """
 
     session_id: str
     account: str
     client_id: int
     next_order_id: int
+    venue_next_order_id: int = 0
 
 
 class SessionLost(Message, frozen=True):

@@ -92,7 +92,9 @@ class Venue:
         if rolled_back and self.next_id > 1:
             self.next_id = max(1, self.next_id - 4)
             self.generation += 1
-        return SessionOpened(self.session, "DU1", 7, self.next_id)
+        in_use = [order_id for (_, order_id), order in self.orders.items() if order.open or order.cum_qty]
+        raised = max([self.next_id, *(order_id + 1 for order_id in in_use)])
+        return SessionOpened(self.session, "DU1", 7, raised, self.next_id)
 
     def lose_session(self, wire: Wire) -> SessionLost:
         lost, self.session = self.session, ""

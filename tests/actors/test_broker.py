@@ -179,6 +179,7 @@ def test_held_intents_are_bounded_and_the_excess_is_refused_with_figures() -> No
 
 
 def test_a_halt_refuses_new_and_held_intents_and_leaves_working_orders() -> None:
+    """Field note 14, as far as it is this actor's: while the halt is latched nothing refills what was flattened."""
     bench = working()
     bench.feed(RevokeGate("S1", "test"))
     bench.feed(PlaceBracket(intent("s2")))
@@ -331,6 +332,30 @@ def test_ids_are_never_drawn_twice_even_when_the_venue_rolls_them_back() -> None
     assert states(bench, "s2") == [S.SUBMITTED, S.PRE_SENT, S.PRE_SENT]
     bench.feed(report("entry", "Cancelled", "S2", "s2", venue_order_id=100, perm_id=990))
     assert states(bench) == [S.SUBMITTED] * 3
+
+
+def test_a_roll_back_that_the_driver_has_papered_over_still_ends_the_generation() -> None:
+    bench = placed()
+    bench.feed(SessionLost("S1", "nightly restart"))
+    bench.feed(msgspec.structs.replace(opened("S2", 103), venue_next_order_id=50))
+    bench.feed(resolution(Resolution.RESEND_SAME_ID))
+    assert not bench.driven(SubmitOrders)
+    assert states(bench) == [S.EXPIRED] * 3
+
+
+def test_an_order_of_another_session_at_or_above_the_sessions_first_id_shows_that_ids_rolled_back_unseen() -> None:
+    """Field note 9: the venue never told of ids above the first, so only the orders themselves betray it."""
+    bench = placed()
+    bench.feed(PlaceBracket(intent("s2")))
+    bench.feed(SessionLost("S1", "nightly restart"))
+    bench.feed(opened("S2", 100))
+    assert bench.state.generation is not None
+    assert bench.state.generation.number == 1
+    bench.feed(venue_read("S2", open_orders=(report("entry", session="S2"),)))
+    assert bench.state.generation.number == 2
+    bench.feed(msgspec.structs.replace(resolution(Resolution.RESEND_SAME_ID), intent_id=intent("s2").intent_id))
+    assert not bench.driven(SubmitOrders)
+    assert states(bench, "s2") == [S.EXPIRED] * 3
 
 
 # ---- resolution

@@ -25,6 +25,7 @@ from actors.messages import (
     Recovered,
     SignalOutcome,
     SignalReceived,
+    SubmitOrders,
     SubmitWritten,
     TimerFired,
 )
@@ -74,6 +75,7 @@ class World(RuleBasedStateMachine):
         self.bus: dict[str, AnyMessage] = {}
         self.signals: list[str] = []
         self.lines: list[str] = []
+        self.resent: list[str] = []
         self.crash_next: str = ""
 
     # ---- plumbing
@@ -112,6 +114,8 @@ class World(RuleBasedStateMachine):
             case CancelTimer(name=timer):
                 actor.timers.pop(timer, None)
             case Drive(command=command):
+                if isinstance(command, SubmitOrders) and command.resend:
+                    self.resent.append(command.intent_id)
                 self.venue.now_ns = self.now_ns
                 self.venue.obey(command)
             case AckStream(entry_id=entry_id):
@@ -300,6 +304,7 @@ class World(RuleBasedStateMachine):
     def one_intent_is_at_most_one_order_family_at_the_venue(self) -> None:
         for ref, perm_ids in self.venue.ever.items():
             assert len(perm_ids) == 1, f"{ref} became {len(perm_ids)} orders"
+        assert len(set(self.resent)) == len(self.resent), "an intent was sent again more than once"
 
     @invariant()
     def no_order_without_its_intent_and_no_id_twice(self) -> None:
