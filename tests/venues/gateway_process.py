@@ -26,7 +26,10 @@ REPLY_S_MAX = 20.0
 
 
 class GatewayProcess:
-    """One gateway with a state folder of its own. By default its prices move only when a test moves them."""
+    """One gateway with a state folder of its own. By default its prices move only when a test moves them.
+
+    It cannot outlive the tests: it ends when this process does.
+    """
 
     def __init__(self, folder: Path, *options: str, walk: bool = False, python: str = sys.executable) -> None:
         self.state = folder / "gateway"
@@ -36,6 +39,7 @@ class GatewayProcess:
         self._options = [*options, *([] if walk else ["--no-walk"])]
         self._python = python
         self._control: socket.socket | None = None
+        self._lifeline: int | None = None
         self._log = folder / "gateway.log"
 
     @property
@@ -50,13 +54,16 @@ class GatewayProcess:
     def start(self) -> GatewayProcess:
         """Start it on free ports, or on those it had before; return once it serves."""
         ready, told = os.pipe()
-        command = [self._python, "-m", "venues.gateway", "--state", str(self.state), "--ready-fd", str(told)]
+        held, self._lifeline = os.pipe()
+        command = [self._python, "-m", "venues.gateway", "--state", str(self.state)]
+        command += ["--ready-fd", str(told), "--lifeline-fd", str(held)]
         command += ["--port", str(self.port), "--control", str(self.control_port), *self._options]
         with self._log.open("a") as log:
             self.process = subprocess.Popen(
-                command, cwd=ROOT, stdout=log, stderr=log, pass_fds=[told], start_new_session=True, text=True
+                command, cwd=ROOT, stdout=log, stderr=log, pass_fds=[told, held], start_new_session=True, text=True
             )
         os.close(told)
+        os.close(held)
         with os.fdopen(ready, "rb") as pipe:
             line = pipe.readline()
         assert line, f"the gateway did not start (exit {self.process.wait()}):\n{self.log}"
@@ -81,7 +88,7 @@ class GatewayProcess:
         """Wait until it has ended by itself (a fault that kills it); return its exit code."""
         assert self.process is not None
         code = self.process.wait(START_S_MAX)
-        self._close_control()
+        self._release()
         return code
 
     def control(self, command: dict[str, Any], *, ok: bool = True) -> dict[str, Any]:
@@ -133,15 +140,20 @@ class GatewayProcess:
 
     def _signal(self, number: signal.Signals) -> int:
         assert self.process is not None
-        self._close_control()
         if self.process.poll() is None:
             self.process.send_signal(number)
-        return self.process.wait(START_S_MAX)
+        code = self.process.wait(START_S_MAX)
+        self._release()
+        return code
 
-    def _close_control(self) -> None:
+    def _release(self) -> None:
+        """Close what belongs to the run that ended."""
         if self._control is not None:
             self._control.close()
             self._control = None
+        if self._lifeline is not None:
+            os.close(self._lifeline)
+            self._lifeline = None
 
     def __enter__(self) -> GatewayProcess:
         return self.start()
@@ -151,4 +163,3 @@ class GatewayProcess:
     ) -> None:
         if self.process is not None:
             self.kill9()
-        self._close_control()

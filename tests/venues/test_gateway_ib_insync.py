@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from ib_insync import IB, ExecutionFilter, Forex, LimitOrder, Order, Stock, StopLimitOrder, StopOrder
+from ib_insync import IB, ExecutionFilter, Fill, Forex, LimitOrder, Order, Stock, StopLimitOrder, StopOrder, Trade
 
 from tests.venues.gateway_client import (
     ClientErrors,
@@ -100,6 +101,93 @@ def test_a_bracket_lives_its_whole_life_to_the_target(gateway: GatewayProcess) -
 
     run(story())
     assert gateway.account()["cash"] == "1000548"
+
+
+@pytest.mark.parametrize("version", [157, 159, 160, 162, 163, 164, 166, 169, 170, 176])
+def test_ib_insync_reads_every_message_at_every_server_version(
+    gateway: GatewayProcess, monkeypatch: pytest.MonkeyPatch, version: int
+) -> None:
+    monkeypatch.setattr("ib_insync.client.Client.MaxClientVersion", version)
+
+    async def story() -> None:
+        ib = await connect(gateway.port)
+        assert ib.client.serverVersion() == version
+        aapl = await stock(ib, "AAPL")
+        entry, target, stop = place_all(ib, aapl, bracket(ib, "BUY", 100, market("BUY", 100), 195.00, 185.00))
+        await until("the stop waits", lambda: stop.orderStatus.whyHeld == "trigger")
+        target.order.lmtPrice, target.order.parentId, target.order.transmit = 194.00, 0, True
+        ib.placeOrder(aapl, target.order)
+        gateway.set_price("AAPL", "194.50", "194.52")
+        await until("the target fills", lambda: target.orderStatus.status == "Filled")
+        await until("the stop goes", lambda: stop.orderStatus.status == "Cancelled")
+        ib.disconnect()
+        gateway.wait_for("the client is gone", lambda g: g.status()["clients"] == [])
+        back = await connect(gateway.port)
+        assert {t.order.orderRef: t.orderStatus.status for t in back.trades()} == {
+            entry.order.orderRef: "Filled",
+            target.order.orderRef: "Filled",
+            stop.order.orderRef: "Cancelled",
+        }
+        assert [fill.execution.price for fill in back.fills()] == [190.02, 194.00]
+        assert [t.order.filledQuantity for t in back.trades()] == [100.0, 100.0, 0.0]
+        back.disconnect()
+
+    run(story())
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_random_brackets_through_kills_end_with_the_figures_that_the_fills_sum_to(
+    gateway: GatewayProcess, client_errors: ClientErrors, seed: int
+) -> None:
+    client_errors.allow("Peer closed connection", "Connection reset", "Connection lost")
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    told: dict[str, float] = {}
+
+    async def lap(cents: int) -> None:
+        ib = await connect(gateway.port)
+        aapl = await stock(ib, "AAPL")
+
+        def note(trade: Trade, fill: Fill) -> None:
+            told[fill.execution.execId] = fill.execution.shares
+
+        ib.execDetailsEvent += note
+        for _ in range(4):
+            action, qty = chance.choice(["BUY", "SELL"]), chance.randrange(1, 300)
+            away = 1 if action == "BUY" else -1
+            entry = LimitOrder(action, qty, (cents + chance.randrange(-30, 60) * away) / 100)
+            orders = bracket(ib, action, qty, entry, (cents + 90 * away) / 100, (cents - 90 * away) / 100)
+            place_all(ib, aapl, orders[: chance.choice([2, 3, 3, 3])])
+        if chance.random() < 0.5:
+            await settled(ib)
+        for _ in range(3):
+            cents += chance.randrange(-80, 81)
+            gateway.set_price("AAPL", f"{cents / 100:.2f}", f"{(cents + 2) / 100:.2f}")
+        gateway.kill9()
+        await until("the client notices", lambda: not ib.isConnected())
+        gateway.restart()
+
+    async def story() -> None:
+        for _ in range(4):
+            await lap(19_000)
+        back = await connect(gateway.port)
+        fills = {fill.execution.execId: fill.execution for fill in back.fills()}
+        assert told.items() <= {exec_id: execution.shares for exec_id, execution in fills.items()}.items()
+        signed = [(1 if e.side == "BOT" else -1, Decimal(str(e.shares)), Decimal(str(e.price))) for e in fills.values()]
+        held = sum(sign * qty for sign, qty, _ in signed)
+        assert {position.contract.symbol: position.position for position in back.positions()} == (
+            {"AAPL": float(held)} if held else {}
+        )
+        fees = sum(Decimal(str(fill.commissionReport.commission)) for fill in back.fills())
+        spent = sum(sign * qty * px for sign, qty, px in signed)
+        assert Decimal(gateway.account()["cash"]) == 1_000_000 - spent - fees
+        back.disconnect()
+
+    run(story())
+    rows = gateway.orders()
+    assert (
+        len({row["perm_id"] for row in rows}) == len({(row["client_id"], row["order_id"]) for row in rows}) == len(rows)
+    )
 
 
 def test_a_market_bracket_is_stopped_out(gateway: GatewayProcess) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import socket
 import struct
@@ -206,6 +207,28 @@ def test_it_announces_its_ports_and_ends_cleanly_on_sigterm(tmp_path: Path) -> N
         pass
     client.close()
     assert "Traceback" not in gateway.log
+
+
+def test_it_ends_when_its_lifeline_is_cut(tmp_path: Path) -> None:
+    held, kept = os.pipe()
+    command = [
+        sys.executable,
+        "-m",
+        "venues.gateway",
+        "--port",
+        "0",
+        "--state",
+        str(tmp_path),
+        "--lifeline-fd",
+        str(held),
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, pass_fds=[held], text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline().startswith("gateway ready ")
+    os.close(kept)
+    assert process.wait(30) == 0
+    process.stdout.close()
+    os.close(held)
 
 
 def test_both_ports_listen_on_the_loopback_only(gateway: GatewayProcess) -> None:

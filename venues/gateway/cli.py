@@ -36,6 +36,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--partial-parent", choices=("wait", "follow"), default="wait", help="children of a partly filled parent")
     add("--ready-file", type=Path, help="written as gateway.json is, once it serves")
     add("--ready-fd", type=int, help="file descriptor that gets the same line and is then closed")
+    add("--lifeline-fd", type=int, help="a pipe: end when its other end is closed")
     add("--verbose", action="store_true")
     return parser
 
@@ -64,6 +65,7 @@ def settings_from(argv: Sequence[str]) -> tuple[GatewaySettings, bool]:
         manners=manners,
         ready_file=given.ready_file,
         ready_fd=given.ready_fd,
+        lifeline_fd=given.lifeline_fd,
     )
     return settings, given.verbose
 

@@ -243,6 +243,6 @@ CONTRACT_DETAILS: Layout = (
     Repeat("secIds", _TAG_VALUE),
     *fields(
         "aggGroup=1 underSymbol underSecType marketRuleIds=26 realExpirationDate stockType=COMMON minSize>=164=1 "
-        "sizeIncrement>=164=1 suggestedSizeIncrement>=164=100"
+        "sizeIncrement>=164=1 suggestedSizeIncrement>=163=100"
     ),
 )

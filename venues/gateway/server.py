@@ -143,6 +143,8 @@ class GatewayServer:
         loop.set_exception_handler(self._fail)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopped.set)
+        if self.settings.lifeline_fd is not None:
+            loop.add_reader(self.settings.lifeline_fd, self._lifeline_moved)
         self.port = int(listener.getsockname()[1])
         self.control_port = int(control_listener.getsockname()[1])
         self._server = await loop.create_server(lambda: ClientConnection(self), sock=listener)
@@ -159,6 +161,13 @@ class GatewayServer:
         self.core.record_prices()
         self.core.commit()
         await asyncio.sleep(0)
+
+    def _lifeline_moved(self) -> None:
+        """Something was written (ignored) or the other end is closed, which ends the gateway."""
+        assert self.settings.lifeline_fd is not None
+        if not os.read(self.settings.lifeline_fd, 64):
+            asyncio.get_running_loop().remove_reader(self.settings.lifeline_fd)
+            self._stopped.set()
 
     def _fail(self, loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
         """A bug or a failing disk: what is not durable must not be told, so the process ends here."""

@@ -55,6 +55,8 @@ class GatewaySettings:
     manners: Manners = field(default_factory=Manners)
     ready_file: Path | None = None
     ready_fd: int | None = None
+    lifeline_fd: int | None = None
+    """A pipe's reading end: the gateway ends when the other end is closed, so that it cannot outlive its starter."""
 
     def __post_init__(self) -> None:
         for name in ("port", "control_port"):
