@@ -97,6 +97,11 @@ def format_ratio(ratio: Fraction, places: int = 12) -> str:
 
 def _scan(text: str | bytes) -> tuple[int, bool]:
     """Return (count truncated to 1e-8, whether nothing was cut off); the count is not bounded yet."""
+    if isinstance(text, str) and text[-9:-8] == "." and len(text) <= TEXT_LENGTH_MAX:
+        # What a venue writes, with all eight places: taking the point out leaves the count.
+        digits = text[:-9] + text[-8:]
+        if len(digits) > PLACES and digits.isdigit() and digits.isascii():
+            return int(digits), True
     plain = _ascii(text)
     whole, point, part = plain.partition(".")
     if not whole.isdigit() or (point and not part.isdigit()):

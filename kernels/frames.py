@@ -183,7 +183,7 @@ def _figures(row: int, texts: tuple[object, ...], update_id: int) -> RowUpdate |
 
     Numbers must stand as JSON strings: a JSON number may have been rounded on its way.
     """
-    if any(text is None for text in texts):
+    if None in texts:
         return Rejected(Reason.MISSING_FIELD, row)
     bid, bid_quantity, ask, ask_quantity = texts
     if not (isinstance(bid, str) and isinstance(ask, str)):

@@ -17,7 +17,7 @@ from numba import njit
 from kernels import seqlock
 from kernels.book_image import BookImage, FeedWriter
 
-N_ROWS = 3
+N_ROWS = 7
 BATCH = 50_000
 MASK = 2**62 - 1
 
