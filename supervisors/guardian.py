@@ -127,11 +127,17 @@ class EngineProcess:
         os.set_blocking(report, False)
         sys.stdout.flush()
         sys.stderr.flush()
+        told, has_session = os.pipe()
         pid = os.fork()
         if pid == 0:
             os.close(report)
-            _become_engine(body, writer)
+            os.close(told)
+            _become_engine(body, writer, has_session)
         os.close(writer)
+        os.close(has_session)
+        # Ends when the child has its session (or has died): whoever asks for its session from now on gets that one.
+        os.read(told, 1)
+        os.close(told)
         return cls(ProcessIdentity.of(pid), report)
 
     def watch_also(self, *identities: ProcessIdentity) -> None:
@@ -221,11 +227,12 @@ class EngineProcess:
                 self._exit_status = os.waitstatus_to_exitcode(status)
 
 
-def _become_engine(body: Callable[[int], int], report: int) -> None:
+def _become_engine(body: Callable[[int], int], report: int, has_session: int) -> None:
     """The child's whole life; never returns into the guardian's code."""
     code = EXIT_CRASHED
     try:
         os.setsid()
+        os.close(has_session)
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
