@@ -111,6 +111,8 @@ class Guardian:
                 for line in clear_stale(record):
                     logger.warning("cleared what an earlier run left: {}", line)
             if fresh:
+                for kind in ServerKind:  # once its files are gone, a server that was left can no longer be found
+                    EmbeddedRedis(kind, self.run_dir).stop_leftover()
                 _wipe(self.run_dir, keep={lock.path.name, MARKS_NAME})
             shutil.rmtree(self.run_dir / "exits", ignore_errors=True)
             signals = _SignalPipe()
@@ -287,6 +289,7 @@ class Guardian:
             run_id=self.run_id,
             pid=os.getpid(),
             started_ns=self._started_ns,
+            guardian=ProcessIdentity.of(os.getpid()),
             ledger_url=ledger.url if ledger.url in own else "",
             bus_url=ledger.bus_url if ledger.bus_url in own else "",
             rest_url=exchange.rest_url,

@@ -226,6 +226,10 @@ class ActorHost(CrashOnlyActor):
 
     def _publish_health(self) -> None:
         shell = self._shell
+        for part in (self._assembly.bus, self._assembly.tracer):
+            flush = getattr(part, "flush", None)
+            if flush is not None:
+                flush()
         counters = {**self._assembly_counters(), **shell.counters}
         self._health.put(
             HealthReport(
@@ -245,7 +249,9 @@ class ActorHost(CrashOnlyActor):
         counters.update({f"credit_refused.{k}": v for k, v in self._transport.refused.items()})
         for part in (self._assembly.bus, self._assembly.driver):
             counters.update(getattr(part, "counters", {}) or {})
-        return counters
+        counters["trace_lines_failed"] = int(getattr(self._assembly.tracer, "failed", 0))
+        counters["health_writes_failed"] = self._health.failures
+        return {name: value for name, value in counters.items() if value}
 
     def _detail(self) -> dict[str, str]:
         """What the role itself wants shown, as text by name."""

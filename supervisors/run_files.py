@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from config.schema import Settings
+from supervisors.lifeline import ProcessIdentity
 
 
 class NotRunning(RuntimeError):
@@ -30,6 +31,7 @@ class EngineFile(msgspec.Struct, frozen=True):
     run_id: str
     pid: int
     started_ns: int
+    guardian: ProcessIdentity | None = None
     ledger_url: str = ""
     bus_url: str = ""
     rest_url: str = ""

@@ -50,7 +50,7 @@ def read_status(settings: Settings) -> EngineStatus:
     with Inspector(settings) as inspector:
         board = inspector.board()
     now_ns = time.time_ns()
-    running = _is_running(settings, found)
+    running = _is_running(found)
     leaves = [leaf for leaf in board.leaves if leaf.written_ns >= found.started_ns]
     reports = [
         msgspec.structs.replace(
@@ -82,14 +82,13 @@ def read_projection(settings: Settings, key_type: KeyType) -> dict[str, dict[str
         return inspector.projection(key_type)
 
 
-def _is_running(settings: Settings, found: EngineFile) -> bool:
-    """Whether the guardian that wrote the file lives: its pid is the run lock's, and a process."""
-    try:
-        os.kill(found.pid, 0)
-        holder = (Path(settings.run.run_dir) / "run.lock").read_text().strip()
-    except (OSError, ValueError):
-        return False
-    return holder == str(found.pid)
+def _is_running(found: EngineFile) -> bool:
+    """Whether the guardian that wrote the file lives.
+
+    Asked of the process, never of the run lock: the guardian shows its own status, and a process that opens and closes
+    a file gives up its POSIX locks on it.
+    """
+    return found.guardian is not None and found.guardian.is_alive()
 
 
 def _aged(child: ProcessReport, written_ns: int, now_ns: int, running: bool) -> ProcessReport:

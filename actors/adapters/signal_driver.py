@@ -25,7 +25,9 @@ class SignalDriver:
         self._reader_end, self._writer_end = socket.socketpair()
         self._reader_end.setblocking(False)
         self._writer_end.setblocking(False)
-        self._reader = SignalReader(open_client, group, consumer, self._put, self._put_beat)
+        self._reader = SignalReader(
+            open_client, group, consumer, self._put, self._put_beat, waiting=lambda: len(self._events)
+        )
 
     @property
     def counters(self) -> dict[str, int]:

@@ -1,0 +1,90 @@
+"""kill -9 of each process of a running, trading engine, in turn: each is back, nothing is lost or doubled."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.engine_process import EngineRun, kill_role, runs
+
+SEED = 20241121
+BUSY = ("momentum.threshold_bps=1", "momentum.lookback_s=2")
+ENDED = {"filled", "cancelled", "rejected", "expired"}
+
+
+def assert_equal_to_the_gateway(engine: EngineRun) -> None:
+    """Orders, fills and positions are the gateway's own; an intent became one family; every signal has one outcome."""
+    ours = engine.orders()
+    theirs = {str(order["order_ref"]): order for order in engine.gateway_orders() if order.get("order_ref")}
+    doubled = [ref for ref, count in Counter(o["order_ref"] for o in engine.gateway_orders()).items() if count > 1]
+    assert not doubled, f"orders that stand twice at the gateway: {doubled}"
+    assert set(theirs) <= set(ours), f"orders of the gateway that we do not know: {set(theirs) - set(ours)}"
+    for ref, order in ours.items():
+        if order["state"] != "expired":
+            assert ref in theirs, f"{ref} is {order['state']} here and unknown at the gateway"
+    families = Counter(str(order["intent_id"]) for order in ours.values())
+    assert set(families.values()) <= {3}, f"intents with other than three orders: {families}"
+    assert engine.positions() == engine.gateway_positions()
+
+
+def settle(engine: EngineRun) -> None:
+    """Freeze the market, then wait until both sides agree on all that is open."""
+    engine.gateway("walk", on=False)
+
+    def agreed() -> bool:
+        states = {str(order["state"]) for order in engine.orders().values()}
+        return not states & {"pre_sent", "pending", "unknown"} and engine.positions() == engine.gateway_positions()
+
+    engine.wait(agreed, 60, "nothing unresolved, positions equal")
+
+
+@pytest.mark.process
+@pytest.mark.timeout(420)
+def test_every_process_killed_in_turn_is_back_and_the_books_equal_the_gateways(tmp_path: Path) -> None:
+    random.seed(SEED)
+    print(f"seed {SEED}")
+    with EngineRun(tmp_path / "run", *BUSY) as engine:
+        engine.wait_serving()
+        engine.wait(lambda: engine.orders(), 60, "the first order")
+        roles = [one.role for one in engine.status().processes if one.role != "run.py"]
+        random.shuffle(roles)
+        for role in roles:
+            old = kill_role(engine, role)
+            engine.wait(
+                lambda role=role, old=old: engine.pids().get(role, old) != old, 30, f"{role} has another pid than {old}"
+            )
+            engine.wait_serving()
+        settle(engine)
+        assert_equal_to_the_gateway(engine)
+        published = {str(name) for name in engine.outcomes()}
+        assert len(published) == len(engine.outcomes())
+        assert engine.status().halt is None
+
+
+@pytest.mark.process
+@pytest.mark.timeout(180)
+def test_run_py_killed_leaves_nothing_and_the_next_start_goes_on_from_there(tmp_path: Path) -> None:
+    engine = EngineRun(tmp_path / "run", *BUSY)
+    engine.start()
+    try:
+        engine.wait_serving()
+        engine.wait(lambda: engine.orders(), 60, "the first order")
+        first = set(engine.orders())
+        old = engine.pids()
+        assert engine.process is not None
+        engine.process.kill()
+        engine.process.wait()
+        engine.process = None
+        engine.start()
+        engine.wait(lambda: engine.status().pid != old["run.py"], 20, "a new guardian")
+        engine.wait_serving()
+        alive = {role: pid for role, pid in old.items() if runs(pid)}
+        assert not alive, f"processes of the old run still run: {alive}"
+        assert first <= set(engine.orders()), "orders of the first run are forgotten"
+        settle(engine)
+        assert_equal_to_the_gateway(engine)
+    finally:
+        engine.stop()
