@@ -16,7 +16,7 @@ from actors.adapters.ib_pacing import Backoff
 from actors.adapters.ib_wrapper import Observer
 from actors.adapters.worker import Worker
 
-STABLE_S = 10.0
+STABLE_S = 5.0
 """A connection that served this long resets the backoff."""
 
 
@@ -32,7 +32,7 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
     probe_every_s: float = 3.0
     probe_s_max: float = 4.0
     backoff_s_min: float = 0.1
-    backoff_s_max: float = 10.0
+    backoff_s_max: float = 5.0
     messages_per_s_max: int = 45
 
 

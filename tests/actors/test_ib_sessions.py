@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import random
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from actors.messages import (
     SessionLost,
     SessionOpened,
     SubmitNotSent,
+    SubmitOrders,
     SubmitWritten,
     VenueErrorReported,
 )
@@ -276,3 +279,53 @@ def test_a_heartbeat_carries_the_drivers_counters(bench: Bench) -> None:
     assert beat.nonce == 17
     assert beat.progress["orders_written"] == 3
     assert beat.progress["sessions"] == 1
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_whatever_befalls_the_gateway_nothing_told_unsent_is_there_and_no_submission_has_two_outcomes(
+    tmp_path: Path, seed: int
+) -> None:
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    posted: dict[str, SubmitOrders] = {}
+    with (
+        GatewayProcess(tmp_path, "--messages-per-s", "0") as gateway,
+        Bench(gateway.port, messages_per_s_max=100_000, backoff_s_max=0.2) as bench,
+    ):
+        for turn in range(12):
+            session = bench.wait(SessionOpened)
+            blow = chance.choice(["drop", "kill", "die", "before"])
+            if blow in ("die", "before"):
+                when = "after" if blow == "die" else "before"
+                gateway.fault("die_at_place", nth=chance.randint(1, 24), when=when)
+            for number in range(8):
+                name = f"s{turn}.{number}"
+                first_id = session.next_order_id + 3 * number
+                command = bracket(session, name, first_order_id=first_id, entry_px="180.00", stop_px="170.00")
+                posted[command.intent_id] = command
+                bench.driver.post(command)
+                if number == 4 and blow == "drop":
+                    gateway.fault("drop")
+                elif number == 4 and blow == "kill":
+                    gateway.kill9()
+            bench.wait(SessionLost)
+            if blow != "drop":
+                gateway.wait_dead()
+                gateway.restart()
+        session = bench.wait(SessionOpened)
+        answer = read(bench, session)
+        assert answer.failed == ()
+        outcomes = Counter(
+            event.intent_id for event in bench.events if isinstance(event, SubmitWritten | SubmitNotSent)
+        )
+        assert max(outcomes.values()) == 1
+        unsent = {name for event in bench.of(SubmitNotSent) for name in event.client_order_ids}
+        there = {row["order_ref"] for row in gateway.orders()}
+        assert there
+        assert not unsent & there
+        told = Counter(order.client_order_id for order in (*answer.open_orders, *answer.completed_orders))
+        assert set(told) == there
+        assert max(told.values()) == 1
+        # What has no outcome was written in part or whole, in a session that was told to be lost.
+        lost = {event.session_id for event in bench.of(SessionLost)}
+        assert {posted[intent_id].session_id for intent_id in posted.keys() - outcomes.keys()} <= lost
