@@ -66,11 +66,15 @@ class Evaluator:
         self.terms = Terms((fee_e8, fee_e8, fee_e8), start_max, net_return_min)
         self.age_ns_max = np.broadcast_to(np.asarray(age_ns_max, dtype=np.int64), (len(index.symbols),)).copy()
         self.liveness_ns_max = liveness_ns_max
-        self._threshold = screen_threshold(net_return_min / Fraction(SCALE - fee_e8, SCALE) ** 3)
+        threshold = screen_threshold(net_return_min / Fraction(SCALE - fee_e8, SCALE) ** 3)
+        self._limits = (self.age_ns_max, liveness_ns_max, threshold)
         self._index = (index.row_start, index.row_cycles, index.legs, index.sides)
         self._image = (image.rows, image.row_feed, image.feeds)
         self._every_row = np.arange(len(index.symbols), dtype=np.int32)
-        self._stamps = np.zeros(len(index) + 1, dtype=np.int64)
+        n_rows = len(index.symbols)
+        self._scratch = (
+            np.zeros(len(index) + 1, dtype=np.int64), np.zeros(n_rows, dtype=np.int64), np.zeros((2, n_rows)),
+        )  # fmt: skip
         self._out = np.zeros(max(len(index), 1), dtype=np.int32)
         self._tally = np.zeros(seqlock.N_VERDICTS, dtype=np.int64)
         self._candidates = 0
@@ -81,9 +85,8 @@ class Evaluator:
         Those without a `refusal` are opportunities. Rows are read again for the decision, which is of what it read.
         """
         count = screen_rows(
-            changed, self._index, self._image, self.age_ns_max, now_ns, self.liveness_ns_max, self._threshold,
-            self._stamps, self._out, self._tally,
-        )  # fmt: skip
+            changed, self._index, self._image, self._limits, now_ns, self._scratch, self._out, self._tally
+        )
         self._candidates += count
         return [self.decide(cycle, now_ns) for cycle in self._out[:count].tolist()]
 

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from numba import njit
 
 from kernels import seqlock
-from kernels.cycles import BUY
+from kernels.cycles import BUY, SELL
 from kernels.fixed8 import SCALE
 from kernels.seqlock import ASK_PX, BID_PX, INVALID, LIVE, read_live_row
 
@@ -30,10 +30,13 @@ COMPILED_WITH: Final = "416a90a51f853f0c"
 
 RELATIVE_ERROR: Final = Fraction(1, 2**49)
 _SCALE: Final = float(SCALE)
+_VERDICT_BITS: Final = 3
+_VERDICT_MASK: Final = 7
 
 Int8s = npt.NDArray[np.int8]
 Int32s = npt.NDArray[np.int32]
 Int64s = npt.NDArray[np.int64]
+Float64s = npt.NDArray[np.float64]
 
 
 def screen_threshold(least_gross: Fraction) -> float:
@@ -46,63 +49,61 @@ def screen_rows(
     changed: Int32s,
     index: tuple[Int64s, Int32s, Int32s, Int8s],
     image: tuple[Int64s, Int64s, Int64s],
-    age_ns_max: Int64s,
+    limits: tuple[Int64s, int, float],
     now_ns: int,
-    liveness_ns_max: int,
-    threshold: float,
-    stamps: Int64s,
+    scratch: tuple[Int64s, Int64s, Float64s],
     out: Int32s,
     tally: Int64s,
 ) -> int:
     """Screen each cycle that crosses a changed row, once, and return how many candidates were put into `out`.
 
     `index`: row_start, row_cycles, legs, sides of a CycleIndex; `image`: rows, row_feed, feeds of a BookImage
-    (read-only); `age_ns_max` int64 [rows]. `stamps` int64 [cycles + 1]: the last entry numbers the calls, the others
-    say in which one a cycle was last seen; start from zeros. `out` int32 [cycles]: candidates in the order met, so it
-    never fills. `tally` int64 [N_VERDICTS], added to: under LIVE the cycles evaluated, under each other verdict those
-    skipped for a leg of that verdict (the changed row first, then leg order). All three legs are read here with their
-    headers.
+    (read-only); `limits`: greatest age in ns of each row, greatest silence of a feed in ns, threshold. `scratch`, from
+    zeros and kept between calls: int64 [cycles + 1] (the last numbers the calls, the others say in which one a cycle
+    was last seen), int64 [rows] (the same, and the verdict), float64 [2, rows] (rates by side). `out` int32 [cycles]:
+    candidates in the order met, so it never fills. `tally` int64 [N_VERDICTS], added to: under LIVE the cycles
+    evaluated, under each other verdict those skipped for a leg of that verdict (the first such leg in the
+    cycle's order).
+
+    Each row is read, with its header, at most once a call: all cycles of a call are of one reading of each row.
     """
     row_start, row_cycles, legs, sides = index
     rows, row_feed, feeds = image
+    age_ns_max, liveness_ns_max, threshold = limits
+    stamps, seen, rates = scratch
     values = np.empty(seqlock.ROW_WORDS, dtype=np.int64)
     stamp = stamps[-1] + 1
     stamps[-1] = stamp
     found = 0
-    for row in changed:
-        first, last = row_start[row], row_start[row + 1]
-        if first == last:
-            continue
-        verdict = read_live_row(rows, row_feed, feeds, row, now_ns, liveness_ns_max, age_ns_max[row], values)
-        bid, ask = values[BID_PX], values[ASK_PX]
-        if verdict == LIVE and (bid <= 0 or ask <= 0):
-            verdict = INVALID
-        for at in range(first, last):
+    for changed_row in changed:
+        for at in range(row_start[changed_row], row_start[changed_row + 1]):
             cycle = row_cycles[at]
             if stamps[cycle] == stamp:
                 continue
             stamps[cycle] = stamp
-            judged = verdict
+            verdict = LIVE
             gross = 1.0
             for leg in range(3):
-                if judged != LIVE:
-                    break
-                leg_row = legs[cycle, leg]
-                leg_bid, leg_ask = bid, ask
-                if leg_row != row:
-                    judged = read_live_row(
-                        rows, row_feed, feeds, leg_row, now_ns, liveness_ns_max, age_ns_max[leg_row], values
+                row = legs[cycle, leg]
+                known = seen[row]
+                if known >> _VERDICT_BITS != stamp:
+                    verdict = read_live_row(
+                        rows, row_feed, feeds, row, now_ns, liveness_ns_max, age_ns_max[row], values
                     )
-                    leg_bid, leg_ask = values[BID_PX], values[ASK_PX]
-                    if judged == LIVE and (leg_bid <= 0 or leg_ask <= 0):
-                        judged = INVALID
-                if judged == LIVE:
-                    if sides[cycle, leg] == BUY:
-                        gross *= _SCALE / np.float64(leg_ask)
-                    else:
-                        gross *= np.float64(leg_bid) / _SCALE
-            tally[judged] += 1
-            if judged == LIVE and gross >= threshold:
+                    bid, ask = values[BID_PX], values[ASK_PX]
+                    if verdict == LIVE and (bid <= 0 or ask <= 0):
+                        verdict = INVALID
+                    if verdict == LIVE:
+                        rates[BUY, row] = _SCALE / np.float64(ask)
+                        rates[SELL, row] = np.float64(bid) / _SCALE
+                    known = stamp << _VERDICT_BITS | verdict
+                    seen[row] = known
+                verdict = known & _VERDICT_MASK
+                if verdict != LIVE:
+                    break
+                gross *= rates[sides[cycle, leg], row]
+            tally[verdict] += 1
+            if verdict == LIVE and gross >= threshold:
                 out[found] = cycle
                 found += 1
     return found

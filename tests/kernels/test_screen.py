@@ -42,11 +42,9 @@ def screened(image: BookImage, threshold: float) -> set[int]:
         np.arange(len(SYMBOLS), dtype=np.int32),
         (INDEX.row_start, INDEX.row_cycles, INDEX.legs, INDEX.sides),
         (image.rows, image.row_feed, image.feeds),
-        np.full(len(SYMBOLS), 2**62),
+        (np.full(len(SYMBOLS), 2**62), 250_000_000, threshold),
         NOW_NS,
-        250_000_000,
-        threshold,
-        np.zeros(len(INDEX) + 1, dtype=np.int64),
+        (np.zeros(len(INDEX) + 1, dtype=np.int64), np.zeros(len(SYMBOLS), dtype=np.int64), np.zeros((2, len(SYMBOLS)))),
         out,
         tally,
     )
@@ -147,7 +145,7 @@ def test_a_cycle_with_a_leg_that_is_not_live_is_skipped_and_counted_by_its_first
     expected: Counter[Verdict] = Counter()
     for cycle in INDEX.row_cycles[INDEX.row_start[changed] : INDEX.row_start[changed + 1]].tolist():
         legs = INDEX.legs[cycle].tolist()
-        judged = [verdicts[changed], *(verdicts[row] for row in legs)]
+        judged = [verdicts[row] for row in legs]
         expected[next((one for one in judged if one is not Verdict.LIVE), Verdict.LIVE)] += 1
     counted = evaluator.counters
     assert counted[:5] == tuple(expected[verdict] for verdict in Verdict)
