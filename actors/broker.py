@@ -117,16 +117,16 @@ class Broker:
         turn = Turn(self.settings, state, now_ns)
         body = envelope.body
         if isinstance(body, BrokerInput):
-            _handle(turn, body)
+            _handle(turn, body, envelope.correlation_id or envelope.message_id)
         else:
             turn.count("unexpected")
         return turn.finish()
 
 
-def _handle(turn: Turn, body: BrokerInput) -> None:
+def _handle(turn: Turn, body: BrokerInput, correlation_id: str) -> None:
     match body:
         case PlaceBracket(intent=intent):
-            place(turn, intent)
+            place(turn, intent, correlation_id)
         case GrantGate():
             _granted(turn, body)
         case RevokeGate():

@@ -33,8 +33,9 @@ HELD_TIMER = "held"
 STUCK_TIMER = "stuck"
 
 
-def place(turn: Turn, intent: BracketIntent) -> None:
+def place(turn: Turn, intent: BracketIntent, correlation_id: str) -> None:
     """Take an intent for the first time; one that is known in any form is left alone."""
+    held = Held(intent, correlation_id=correlation_id)
     intent_id = intent.intent_id
     if intent_id in turn.families or intent_id in turn.held or intent_id in turn.done:
         turn.count("intent_again")
@@ -42,12 +43,12 @@ def place(turn: Turn, intent: BracketIntent) -> None:
     expected = ids.family_id(turn.settings.fund, intent.signal_id, intent.attempt)
     if intent_id != expected:
         # Not remembered under its own id: that id is not derived from what it is for.
-        turn.refuse(intent, Outcome.REFUSED, "intent_id", {"expected": expected})
+        turn.refuse(held, Outcome.REFUSED, "intent_id", {"expected": expected})
         return
     if min(intent.qty, intent.take_profit_px, intent.stop_px) <= 0 or intent.limit_px < 0:
-        turn.refuse(intent, Outcome.REFUSED, "figures", {"qty": str(intent.qty), "limit_px": str(intent.limit_px)})
+        turn.refuse(held, Outcome.REFUSED, "figures", {"qty": str(intent.qty), "limit_px": str(intent.limit_px)})
         return
-    _submit_or_hold(turn, Held(intent))
+    _submit_or_hold(turn, held)
 
 
 def release_held(turn: Turn) -> None:
@@ -67,14 +68,14 @@ def wake_for_held(turn: Turn) -> None:
 def _submit_or_hold(turn: Turn, held: Held) -> None:
     intent, now_ns = held.intent, turn.now_ns
     if turn.halt:
-        turn.refuse(intent, Outcome.REFUSED, "halt", {"reason": turn.halt})
+        turn.refuse(held, Outcome.REFUSED, "halt", {"reason": turn.halt})
     elif now_ns >= intent.expires_ns:
         figures = {"late_ms": str((now_ns - intent.expires_ns) // 1_000_000), "blocked_by": _blocked_by(turn)}
-        turn.refuse(intent, Outcome.EXPIRED, "expired", figures)
+        turn.refuse(held, Outcome.EXPIRED, "expired", figures)
     elif not (blocked_by := _blocked_by(turn)) and turn.session is not None:
         _submit(turn, held, turn.session)
     elif len(turn.held) >= turn.settings.held_max:
-        turn.refuse(intent, Outcome.REFUSED, "held_full", {"held": str(len(turn.held)), "blocked_by": blocked_by})
+        turn.refuse(held, Outcome.REFUSED, "held_full", {"held": str(len(turn.held)), "blocked_by": blocked_by})
     else:
         turn.held[intent.intent_id] = held
         turn.count(f"held.{blocked_by}")
@@ -107,6 +108,7 @@ def _submit(turn: Turn, held: Held, session: Session) -> None:
         generation=generation.text,
         placed_ns=turn.now_ns,
         not_sent=held.not_sent,
+        correlation_id=held.correlation_id,
     )
     turn.next_order_id += len(family.orders)
     started_ns, count = turn.pace
@@ -116,8 +118,16 @@ def _submit(turn: Turn, held: Held, session: Session) -> None:
 
 
 def _drive(turn: Turn, family: Family) -> None:
-    tickets = _tickets(turn, family)
-    command = SubmitOrders(family.intent.intent_id, family.session_id, tickets, resend=family.resends > 0)
+    intent = family.intent
+    # A resend is settled by the reconciler, under a gate that unknown orders keep shut: only its expiry ends it.
+    lease_ns = turn.gate.expires_ns if turn.gate is not None and not family.resends else intent.expires_ns
+    command = SubmitOrders(
+        intent_id=intent.intent_id,
+        session_id=family.session_id,
+        tickets=_tickets(turn, family),
+        resend=family.resends > 0,
+        not_after_ns=min(lease_ns, intent.expires_ns),
+    )
     turn.effects.append(Drive(command))
     turn.effects.append(StartTimer(STUCK_TIMER, turn.settings.stuck_after_ns))
 
@@ -202,15 +212,16 @@ def _put_back(turn: Turn, family: Family, reason: str) -> None:
     intent = family.intent
     turn.count("not_sent")
     tries = family.not_sent + 1
+    held = Held(intent, tries, family.correlation_id)
     turn.drop_family(family)
     if tries >= turn.settings.not_sent_max:
-        turn.refuse(intent, Outcome.REFUSED, "not_sent", {"tries": str(tries), "reason": reason})
+        turn.refuse(held, Outcome.REFUSED, "not_sent", {"tries": str(tries), "reason": reason})
     elif turn.halt:
-        turn.refuse(intent, Outcome.REFUSED, "halt", {"reason": turn.halt})
+        turn.refuse(held, Outcome.REFUSED, "halt", {"reason": turn.halt})
     elif turn.now_ns >= intent.expires_ns:
-        turn.refuse(intent, Outcome.EXPIRED, "expired", {"reason": reason})
+        turn.refuse(held, Outcome.EXPIRED, "expired", {"reason": reason})
     else:
-        turn.held[intent.intent_id] = Held(intent, tries)
+        turn.held[intent.intent_id] = held
         wake_for_held(turn)
 
 
@@ -274,7 +285,7 @@ def _give_up(turn: Turn, family: Family, evidence: str) -> None:
     if not family.outcome_given:
         figures = {"evidence": evidence}
         outcome = IntentOutcome(intent.intent_id, intent.signal_id, Outcome.EXPIRED, "unresolved", figures)
-        turn.owe(turn.settings.allocator, outcome)
+        turn.owe(turn.settings.allocator, outcome, family.correlation_id)
         family = msgspec.structs.replace(family, outcome_given=True)
     turn.put_family(family)
 

@@ -87,7 +87,8 @@ class Family(msgspec.Struct, frozen=True, omit_defaults=True):
     """A bracket: entry, take-profit and stop, with all that its submission was journaled with.
 
     `outcome_given`: the allocator has been told the intent's one outcome. `session_id` is that of the last write;
-    `not_sent` counts earlier submissions of it of which it is certain that no byte left.
+    `not_sent` counts earlier submissions of it of which it is certain that no byte left. `correlation_id` is that of
+    the message that placed it: all that is told of it later carries it, whatever report was the cause.
     """
 
     intent: BracketIntent
@@ -99,6 +100,7 @@ class Family(msgspec.Struct, frozen=True, omit_defaults=True):
     placed_ns: int
     resends: int = 0
     not_sent: int = 0
+    correlation_id: str = ""
     outcome_given: bool = False
     closed: bool = False
 
@@ -108,6 +110,7 @@ class Held(msgspec.Struct, frozen=True, omit_defaults=True):
 
     intent: BracketIntent
     not_sent: int = 0
+    correlation_id: str = ""
 
 
 class Session(msgspec.Struct, frozen=True):

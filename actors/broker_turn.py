@@ -78,9 +78,9 @@ class Turn:
         """Raise an alarm."""
         self.effects.append(RaiseAlarm(name, severity, text))
 
-    def owe(self, target: str, body: AnyMessage) -> None:
+    def owe(self, target: str, body: AnyMessage, correlation_id: str = "") -> None:
         """Owe a message."""
-        self.effects.append(Send(target, body, owed=True))
+        self.effects.append(Send(target, body, owed=True, correlation_id=correlation_id))
 
     def incident(self, kind: str, subject: str, evidence: str) -> None:
         """Record something that must not be, once; said again, it is only counted."""
@@ -94,10 +94,12 @@ class Turn:
 
     # ---- intents
 
-    def refuse(self, intent: BracketIntent, outcome: Outcome, guard: str, figures: dict[str, str]) -> None:
+    def refuse(self, held: Held, outcome: Outcome, guard: str, figures: dict[str, str]) -> None:
         """End an intent of which nothing was ever written; it can never be placed again."""
+        intent = held.intent
         self.count(f"intent_{outcome.value}.{guard}")
-        self.owe(self.settings.allocator, IntentOutcome(intent.intent_id, intent.signal_id, outcome, guard, figures))
+        told = IntentOutcome(intent.intent_id, intent.signal_id, outcome, guard, figures)
+        self.owe(self.settings.allocator, told, held.correlation_id)
         self.remember_done(intent)
 
     def remember_done(self, intent: BracketIntent) -> None:
@@ -151,7 +153,7 @@ class Turn:
         intent = family.intent
         figures = {"venue_order_ids": ",".join(str(order.venue_order_id) for order in family.orders)}
         outcome = IntentOutcome(intent.intent_id, intent.signal_id, Outcome.SUBMITTED, figures=figures)
-        self.owe(self.settings.allocator, outcome)
+        self.owe(self.settings.allocator, outcome, family.correlation_id)
         return msgspec.structs.replace(family, outcome_given=True)
 
     # ---- the end of the turn
@@ -186,12 +188,13 @@ class Turn:
                 continue
             self._project_order(family, order)
             if previous is None or _shown(previous) != _shown(order):
-                self.owe(self.settings.allocator, _order_changed(intent, order))
+                self.owe(self.settings.allocator, _order_changed(intent, order), family.correlation_id)
         closed = not any(order.may_trade for order in family.orders)
         if closed != family.closed:
             self.put_family(msgspec.structs.replace(family, closed=closed))
             if closed:
-                self.owe(self.settings.allocator, BracketClosed(intent.intent_id, intent.symbol))
+                closing = BracketClosed(intent.intent_id, intent.symbol)
+                self.owe(self.settings.allocator, closing, family.correlation_id)
             else:
                 self.count("bracket_reopened")
 

@@ -50,10 +50,10 @@ class Bench(Generic[S]):
     def state(self) -> S:
         return self.core.role
 
-    def feed(self, body: AnyMessage, source: str = "test") -> list[Effect]:
-        """Reduce one input; return its effects with owed sends first unwrapped into `owed`."""
+    def feed(self, body: AnyMessage, source: str = "test", correlation_id: str = "") -> list[Effect]:
+        """Reduce one input; return its effects, those sends apart that are owed."""
         self.steps += 1
-        envelope = Envelope(f"{source}:{self.steps}", "", "", source, self.role.name, 1, self.now_ns, body)
+        envelope = Envelope(f"{source}:{self.steps}", correlation_id, "", source, self.role.name, 1, self.now_ns, body)
         assert admit(self.core, envelope, 1).value == "admit"
         step = advance(self.role, self.core, envelope, self.now_ns, 1)
         if step.core is not self.core:

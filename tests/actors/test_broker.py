@@ -118,6 +118,31 @@ def test_an_intent_is_journaled_as_pre_sent_with_all_its_ids_before_anything_is_
     bench.check_replay()
 
 
+def test_a_submission_carries_the_end_of_its_lease_or_of_its_intent_whichever_comes_first() -> None:
+    """A process may stand still between decision and socket for longer than the lease that let the order go."""
+    bench = ready()
+    bench.feed(PlaceBracket(intent()))
+    assert bench.state.gate is not None
+    ends = {bench.state.gate.expires_ns, intent().expires_ns}
+    assert len(ends) == 2
+    assert bench.driven(SubmitOrders)[0].not_after_ns == min(ends)
+
+
+def test_all_that_is_told_of_an_intent_carries_the_correlation_of_what_began_it() -> None:
+    bench = fresh()
+    bench.feed(PlaceBracket(intent()), correlation_id="frame-7")
+    bench.feed(opened())
+    bench.feed(grant(bench))
+    owed = list(bench.owed)
+    bench.feed(wrote(bench.driven(SubmitOrders)[0]))
+    owed += bench.owed
+    for leg in LEGS:
+        bench.feed(report(leg, "Cancelled"))
+        owed += bench.owed
+    assert {type(envelope.body) for envelope in owed} == {OrderChanged, IntentOutcome, BracketClosed}
+    assert {envelope.correlation_id for envelope in owed} == {"frame-7"}
+
+
 def test_an_intent_seen_before_in_any_form_is_ignored() -> None:
     bench = placed()
     before = bench.core
