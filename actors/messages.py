@@ -208,12 +208,17 @@ class OrderTicket(msgspec.Struct, frozen=True):
 
 
 class SubmitOrders(Message, frozen=True):
-    """Write these orders, in this order, in this session and no other. Never repeated blindly."""
+    """Write these orders, in this order, in this session and no other. Never repeated blindly.
+
+    From `not_after_ns` on (0: no end) not one byte may leave: a lease that opened the gate, or the intent, is over
+    by then, however long the command lay between decision and socket.
+    """
 
     intent_id: str
     session_id: str
     tickets: tuple[OrderTicket, ...]
     resend: bool = False
+    not_after_ns: int = 0
 
 
 class CancelVenueOrder(Message, frozen=True):
@@ -446,6 +451,49 @@ class RevokeGate(Message, frozen=True):
 # ---- market ---------------------------------------------------------------------------------------------
 
 
+class StartFeed(Message, frozen=True):
+    """Feed to its driver: begin, under this epoch of the role."""
+
+    epoch: int
+
+
+class OpenImage(Message, frozen=True):
+    """Book to its driver: fetch what the venue lists, and make or keep the book image."""
+
+    epoch: int
+
+
+class StartEvaluator(Message, frozen=True):
+    """Evaluator to its driver: map the image and begin; the epoch makes opportunity ids unique."""
+
+    epoch: int
+
+
+class ImageOpened(Message, frozen=True):
+    """The book image stands. `source`: where the list of symbols is from, `venue` or `kept_copy`."""
+
+    image_id: str
+    rows: int
+    feeds: tuple[str, ...]
+    created: bool
+    source: str
+
+
+class AuditFinished(Message, frozen=True):
+    """Quiet rows were compared with the venue's snapshot; the mismatched stood through two looks, unchanged."""
+
+    checked: int
+    mismatched: tuple[str, ...]
+
+
+class EvaluatorReady(Message, frozen=True):
+    """An evaluator's driver has mapped the image and indexed its cycles."""
+
+    image_id: str
+    rows: int
+    cycles: int
+
+
 class FeedStatus(Message, frozen=True):
     """A feed's driver, about once a second and at every change: totals since this incarnation began."""
 
@@ -553,6 +601,12 @@ AnyMessage = (
     | ResolveIntent
     | GrantGate
     | RevokeGate
+    | StartFeed
+    | OpenImage
+    | StartEvaluator
+    | ImageOpened
+    | AuditFinished
+    | EvaluatorReady
     | FeedStatus
     | OpportunityFound
     | EvaluatorStatus

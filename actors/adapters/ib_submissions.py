@@ -128,6 +128,8 @@ class Submissions:
             raise Refused(fault)
         if (reason := self._halted()) and not self._reduces_risk(command):
             raise Refused(f"halted: {reason}")
+        if command.not_after_ns and (late_ns := self._clock.now_ns() - command.not_after_ns) >= 0:
+            raise Refused(f"{late_ns // 1_000_000} ms late: the gate's lease or the intent is over")
         return link
 
     async def _contract(self, link: Link, symbol: str) -> Contract:

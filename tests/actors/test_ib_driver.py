@@ -149,6 +149,16 @@ def test_while_halted_a_submission_is_not_sent_and_not_one_byte_leaves(gateway: 
         assert bench.wait(SubmitWritten).client_order_ids == (protective.client_order_id,)
 
 
+def test_a_submission_that_lay_past_its_lease_is_not_sent(gateway: GatewayProcess, bench: Bench) -> None:
+    command = bracket(bench.opened())
+    bench.driver.post(msgspec.structs.replace(command, not_after_ns=1))
+    assert "late" in bench.wait(SubmitNotSent).reason
+    bench.settled()
+    assert gateway.orders() == []
+    bench.driver.post(msgspec.structs.replace(command, not_after_ns=2**62))
+    assert bench.wait(SubmitWritten).intent_id == command.intent_id
+
+
 def test_a_submission_for_another_session_is_not_sent(bench: Bench) -> None:
     session = bench.opened()
     bench.driver.post(msgspec.structs.replace(bracket(session), session_id="run-0.9-1-1"))

@@ -17,6 +17,7 @@ class FaultRates(msgspec.Struct, frozen=True):
     crash: float = 0.0
     crash_after_effect: float = 0.0
     pause: float = 0.0
+    pause_before_drive: float = 0.0
     drop: float = 0.0
     duplicate: float = 0.0
     delay: float = 0.0
@@ -46,6 +47,7 @@ _RANGES: dict[str, tuple[float, ...]] = {
     "crash": (0.0, 0.001, 0.004, 0.012),
     "crash_after_effect": (0.0, 0.0, 0.02),
     "pause": (0.0, 0.0, 0.002, 0.006),
+    "pause_before_drive": (0.0, 0.0, 0.03),
     "drop": (0.0, 0.02, 0.15),
     "duplicate": (0.0, 0.02, 0.15),
     "delay": (0.0, 0.03, 0.2),

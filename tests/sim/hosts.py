@@ -22,6 +22,7 @@ from tests.sim.scheduler import MS, SECOND, Event, Scheduler, Violation
 
 BACKLOG_MAX = 400
 ZOMBIES_MAX = 2
+BETWEEN = f"{FaultPoint.BEFORE_EFFECT.value} Drive"
 PAUSE_NS_MAX = 20 * SECOND
 """A hung actor is killed after 15 s of silence, looked at every 5 s."""
 
@@ -182,7 +183,8 @@ class Incarnation:
             self._crash(f"{point.value} {name}")
         if scheduler.chance(rates.crash):
             self._crash(f"{point.value} {name}")
-        if world.pauses < ZOMBIES_MAX and not self.zombie and scheduler.chance(rates.pause):
+        pause = rates.pause_before_drive if f"{point.value} {name}" == BETWEEN else rates.pause
+        if world.pauses < ZOMBIES_MAX and not self.zombie and scheduler.chance(pause):
             self._pause(f"{point.value} {name}")
 
     # ---- inputs
@@ -236,8 +238,9 @@ class Incarnation:
 
     def _pause(self, where: str) -> None:
         world, scheduler = self.host.world, self.host.world.scheduler
-        replaced = scheduler.chance(0.8)
-        duration_ns = scheduler.between(MS, PAUSE_NS_MAX)
+        # Long between word and deed, so that a lease can run out there.
+        shortest_ns, replaced = (6 * SECOND, False) if where == BETWEEN else (MS, scheduler.chance(0.8))
+        duration_ns = scheduler.between(shortest_ns, PAUSE_NS_MAX)
         scheduler.log(str(self), f"PAUSED at {where} for {duration_ns / MS:.1f} ms, taken for dead: {replaced}")
         self.paused = True
         world.pauses += 1

@@ -95,13 +95,12 @@ class OrderLaws(Laws):
         halt = self.halts.get(incarnation, "")
         if halt:
             raise Violation("a halt opens no risk", f"{incarnation} submits {command.intent_id} under {halt!r}")
-        if not command.resend:
-            self._gate_must_be_open(incarnation, command)
 
     def _gate_must_be_open(self, incarnation: Incarnation, command: SubmitOrders) -> None:
+        """At the socket, not where it was decided: a process may have stood still in between."""
         now_ns, gate = self.simulation.scheduler.now_ns, self.gates.get(incarnation)
         if gate is None or gate.session_id != command.session_id or gate.expires_ns <= now_ns:
-            text = f"{incarnation} submits {command.intent_id} in {command.session_id} at {now_ns}, gate {gate}"
+            text = f"{incarnation} writes {command.intent_id} in {command.session_id} at {now_ns}, gate {gate}"
             if gate is not None:
                 text += f" {gate.session_id} until {gate.expires_ns}"
             raise Violation("no order without a gate", text)
@@ -125,8 +124,13 @@ class OrderLaws(Laws):
             case _:
                 pass
 
-    def _written(self, command: SubmitOrders, ticket: OrderTicket) -> None:
+    def _written(self, incarnation: Incarnation, command: SubmitOrders, ticket: OrderTicket) -> None:
+        if not command.resend:
+            self._gate_must_be_open(incarnation, command)
         self._must_be_durable(ticket, "written to the socket")
+        expires_ns = self.placed[command.intent_id]["expires_ns"]
+        if self.simulation.scheduler.now_ns >= expires_ns:
+            raise Violation("an expired intent opens no risk", f"{command.intent_id} written after {expires_ns}")
         reference = ticket.client_order_id
         self.writes[reference] = self.writes.get(reference, 0) + 1
         if self.writes[reference] > 1 + self.resends_settled.get(command.intent_id, 0):

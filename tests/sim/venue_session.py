@@ -99,7 +99,7 @@ class Gateway:
         self.session: Session | None = None
         self.sessions = 0
         self.halted: Callable[[], bool] = lambda: False
-        self.written: Callable[[SubmitOrders, OrderTicket], None] = lambda command, ticket: None
+        self.written: Callable[[Incarnation, SubmitOrders, OrderTicket], None] = lambda *written: None
         venue.changed = lambda order: self._tell(order_report(order))
         venue.filled = self._tell_fill
         venue.refused = lambda client_id, order_id, code, text: self._tell(VenueErrorReported("", order_id, code, text))
@@ -235,11 +235,13 @@ class BrokerDriver:
             reason = "another session"
         elif self.gateway.halted():
             reason = "halted"
+        elif 0 < command.not_after_ns <= self.scheduler.now_ns:
+            reason = "too late"
         if reason or session is None:
             self._event(SubmitNotSent(command.session_id, command.intent_id, ids, reason))
             return
         for ticket in command.tickets:
-            self.gateway.written(command, ticket)
+            self.gateway.written(self.incarnation, command, ticket)
             session.write(
                 f"placeOrder {ticket.venue_order_id} {ticket.client_order_id}",
                 lambda ticket=ticket: session.place(ticket),  # type: ignore[misc]
