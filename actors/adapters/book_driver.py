@@ -1,0 +1,243 @@
+"""The book's driver: what the venue lists, the image file, the watch on feeds' headers, the audit, the copy for people.
+
+Commands: `OpenImage`. Events: `ImageOpened`, `AuditFinished`, `BookStatus` about once a second. While the venue is away
+at the start, the last good listing in the run directory is used after `COPY_AFTER_S`, marked as such, and the venue
+is asked again until it answers; if it then lists otherwise, this process ends and its successor makes the image anew.
+Without a copy it ends after `LISTING_S_MAX`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import redis
+
+from actors.adapters.book_audit import BookAudit
+from actors.adapters.book_snapshot import BookSnapshot
+from actors.adapters.driver_thread import DriverThread
+from actors.adapters.ib_pacing import Backoff
+from actors.adapters.image_file import FeedSlot, MappedImage, open_image, remove_dead_folders, withdraw_record
+from actors.adapters.venue_rest import VenueAway, VenueRest
+from actors.market_rows import Assignment, assign_rows
+from actors.messages import AnyMessage, BookStatus, ImageOpened, OpenImage
+from actors.ports import Clock
+from kernels.book_image import BookImage
+from kernels.exchange_info import ExchangeInfoError, parse_exchange_info
+from kernels.frames import SymbolTable
+from kernels.row_tally import tally_rows
+
+COPY_NAME: Final = "exchange_info.json"
+COPY_AFTER_S: Final = 3.0
+LISTING_S_MAX: Final = 60.0
+ASK_AGAIN_S: Final = 5.0
+SECOND_LOOK_S: Final = 1.0
+STATUS_S: Final = 1.0
+HOLD_DOWN_STALES: Final = 4
+"""A header this many times as old as a stale one is held down: its feed is hung or gone, and must begin anew."""
+
+FROM_VENUE: Final = "venue"
+FROM_COPY: Final = "kept_copy"
+_PATH: Final = "/api/v3/exchangeInfo"
+
+
+class ListingChanged(RuntimeError):
+    """The venue lists otherwise than the copy that was used while it was away: end, the successor uses it."""
+
+
+class BookOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """`symbols` None: all that the venue lists."""
+
+    role: str
+    run_dir: str
+    rest_url: str
+    symbols: tuple[str, ...] | None = None
+    shards: int = 1
+    symbols_per_connection_max: int = 200
+    age_ms_max: int = 5_000
+    header_stale_ms: int = 250
+    audit_every_s: float = 30.0
+
+
+class BookDriver(DriverThread):
+    """`HostedDriver`; see the module."""
+
+    def __init__(
+        self,
+        options: BookOptions,
+        clock: Clock,
+        random_unit: Callable[[], float],
+        open_bus: Callable[[], redis.Redis] | None = None,
+    ) -> None:
+        """Without a bus there is no copy for people."""
+        super().__init__(options.role)
+        self._options, self._clock, self._random_unit = options, clock, random_unit
+        self._open_bus = open_bus
+        self._run_dir = Path(options.run_dir)
+        self._rest: VenueRest | None = None
+        self._mapped: MappedImage | None = None
+        self._audit: BookAudit
+        self._snapshot: BookSnapshot | None = None
+        self._writing: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin. The record of the image is withdrawn before anybody who starts after this actor can look for it."""
+        withdraw_record(self._run_dir)
+        super().start()
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """What this thread counted, for the health board."""
+        return dict(self.worker.progress)
+
+    # ---- on the loop
+
+    def handle(self, command: AnyMessage) -> None:
+        """Take `OpenImage`, once."""
+        assert isinstance(command, OpenImage), f"a book takes no {type(command).__name__}"
+        assert self._rest is None, "started twice"
+        self._rest = VenueRest(self._options.rest_url)
+        self.worker.spawn(self._run(self._rest), "book")
+
+    async def _run(self, rest: VenueRest) -> None:
+        options = self._options
+        self.worker.progress["dead_folders_removed"] = remove_dead_folders()
+        try:
+            assignment, source = await self._listing(rest)
+            mapped = self._mapped = self._open(assignment, source)
+            image, stale_ns = mapped.image, options.header_stale_ms * 1_000_000
+            self._audit = BookAudit(image, SymbolTable(assignment.symbols), rest, self._clock, stale_ns)
+            if self._open_bus is not None:
+                names = tuple(symbol.name for symbol in assignment.symbols)
+                self._snapshot = BookSnapshot(
+                    image, names, self._open_bus, self._clock, options.age_ms_max * 1_000_000, stale_ns
+                )
+            self.worker.spawn(self._audits(), "book.audit")
+            if source == FROM_COPY:
+                self.worker.spawn(self._ask_again(rest, assignment), "book.ask_again")
+            while True:
+                self._report(mapped)
+                self._write_snapshot()
+                for _ in range(HOLD_DOWN_STALES):
+                    await asyncio.sleep(STATUS_S / HOLD_DOWN_STALES)
+                    self._watch(image, stale_ns)
+        finally:
+            await rest.close()
+            if self._snapshot is not None:
+                self._snapshot.close()
+
+    # ---- what the venue lists
+
+    async def _listing(self, rest: VenueRest) -> tuple[Assignment, str]:
+        loop = asyncio.get_running_loop()
+        backoff = Backoff(0.05, 2.0, self._random_unit)
+        copy, began = self._run_dir / COPY_NAME, loop.time()
+        while True:
+            waited_s = loop.time() - began
+            try:
+                return await self._fetch(rest), FROM_VENUE
+            except (VenueAway, ExchangeInfoError) as error:
+                self.worker.count("listing_failed")
+                told_s = error.stay_away_s if isinstance(error, VenueAway) else 0.0
+                if copy.exists() and (waited_s >= COPY_AFTER_S or told_s > COPY_AFTER_S):
+                    return self._assigned(copy.read_bytes()), FROM_COPY
+                if waited_s > LISTING_S_MAX:
+                    raise
+            await asyncio.sleep(max(backoff.next_s(), told_s))
+
+    async def _fetch(self, rest: VenueRest) -> Assignment:
+        body = await rest.get(_PATH)
+        assignment = self._assigned(body)
+        draft = self._run_dir / (COPY_NAME + ".draft")
+        draft.write_bytes(body)
+        os.replace(draft, self._run_dir / COPY_NAME)
+        return assignment
+
+    def _assigned(self, body: bytes) -> Assignment:
+        options = self._options
+        return assign_rows(
+            parse_exchange_info(body), options.symbols, options.shards, options.symbols_per_connection_max
+        )
+
+    async def _ask_again(self, rest: VenueRest, used: Assignment) -> None:
+        while True:
+            await asyncio.sleep(ASK_AGAIN_S)
+            with contextlib.suppress(VenueAway, ExchangeInfoError):
+                if await self._fetch(rest) != used:
+                    raise ListingChanged(f"{self._options.role}: the venue lists otherwise than the kept copy")
+                self._open(used, FROM_VENUE)
+                return
+
+    def _open(self, assignment: Assignment, source: str) -> MappedImage:
+        withdraw_record(self._run_dir)
+        feeds = [FeedSlot(name, role) for name, role in assignment.feeds]
+        mapped, created = open_image(self._run_dir, assignment.symbols, assignment.row_feed, feeds, source)
+        names = tuple(name for name, _ in assignment.feeds)
+        self.worker.emit(ImageOpened(mapped.record.image_id, len(assignment.symbols), names, created, source))
+        return mapped
+
+    # ---- every second
+
+    def _watch(self, image: BookImage, stale_ns: int) -> None:
+        """Hold down the header of a feed that has not beaten for long; it begins a new epoch if it lives after all."""
+        now_ns = self._clock.now_ns()
+        for feed in range(image.layout.n_feeds):
+            header = image.read_header(feed)
+            silent = header.live_ns and now_ns - header.live_ns > HOLD_DOWN_STALES * stale_ns
+            if header.up and silent and header.held_down_epoch < header.epoch:
+                image.hold_down(feed)
+                self.worker.count("feeds_held_down")
+
+    def _report(self, mapped: MappedImage) -> None:
+        options, now_ns = self._options, self._clock.now_ns()
+        stale_ns = options.header_stale_ms * 1_000_000
+        tally = tally_rows(mapped.image, now_ns, options.age_ms_max * 1_000_000, stale_ns)
+        up: list[str] = []
+        down: list[str] = []
+        for number, slot in enumerate(mapped.record.feeds):
+            header = mapped.image.read_header(number)
+            lives = header.up and header.held_down_epoch < header.epoch and abs(now_ns - header.live_ns) <= stale_ns
+            (up if lives else down).append(slot.name)
+        status = BookStatus(
+            rows_valid=tally.live,
+            rows_invalid=tally.not_live,
+            reasons=tally.reasons,
+            feeds_up=tuple(up),
+            feeds_down=tuple(down),
+            audited=self._audit.checked,
+            audit_mismatches=self._audit.mismatches,
+        )
+        progress = self.worker.progress
+        progress |= {"rows_valid": tally.live, "rows_invalid": tally.not_live, "feeds_up": len(up)}
+        progress |= {"feeds_down": len(down), "audited": status.audited, "audit_mismatches": status.audit_mismatches}
+        if self._snapshot is not None:
+            progress |= self._snapshot.counts
+        self.worker.emit(status, key="status")
+
+    def _write_snapshot(self) -> None:
+        if self._snapshot is None:
+            return
+        if self._writing is not None and not self._writing.done():
+            self.worker.count("snapshot_still_writing")
+            return
+        self._writing = self.worker.spawn(self._snapshot.write(), "book.snapshot")
+
+    async def _audits(self) -> None:
+        delay_s = min(self._options.audit_every_s, ASK_AGAIN_S)
+        while True:
+            await asyncio.sleep(delay_s)
+            delay_s = self._options.audit_every_s
+            try:
+                finished = await self._audit.look()
+            except VenueAway as error:
+                self.worker.count("audit_venue_away")
+                delay_s = max(delay_s, error.stay_away_s)
+                continue
+            self.worker.emit(finished)
+            if self._audit.is_suspicious:
+                delay_s = min(delay_s, SECOND_LOOK_S)

@@ -1,0 +1,188 @@
+"""The evaluator's driver: sleeps on the wake socket, drains the feeds' rings, evaluates, tells.
+
+In a thread of its own rather than in the actor's loop: a turn of the actor system's loop costs more than the
+evaluation it would start. Commands: `StartEvaluator`. Events: `EvaluatorReady`, `OpportunityFound` (at most 200 a
+second), `EvaluatorStatus` about once a second. A turn is bounded; what is left starts another. After an overrun of a
+ring every row of its feed is looked at, and so is every row at the start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from fractions import Fraction
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from actors.adapters.driver_thread import DriverThread
+from actors.adapters.feed_driver import ImageLost, wait_for_image
+from actors.adapters.image_file import MappedImage
+from actors.adapters.wake import WakeReceiver
+from actors.messages import AnyMessage, EvaluatorReady, EvaluatorStatus, StartEvaluator
+from actors.opportunity_gate import OpportunityGate
+from actors.ports import Clock
+from kernels.book_image import BookImage, RingReader
+from kernels.cycles import build_index
+from kernels.evaluator import Evaluator
+from kernels.row_tally import tally_rows
+
+STATUS_S: Final = 1.0
+RECHECK_TURNS: Final = 4
+BATCHES_A_TURN_MAX: Final = 8
+ANY_START: Final = "*"
+
+
+class EvaluatorOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """`fee_e8`, `start_max`: counts of 1e-8. `start_asset` `*`: any."""
+
+    role: str
+    run_dir: str
+    start_asset: str = "USDT"
+    fee_e8: int = 0
+    net_return_min: Fraction = Fraction(1)
+    start_max: int | None = None
+    age_ms_max: int = 5_000
+    header_stale_ms: int = 250
+    dry_run: bool = True
+
+
+class EvaluatorDriver(DriverThread):
+    """`HostedDriver`; see the module."""
+
+    def __init__(self, options: EvaluatorOptions, clock: Clock) -> None:
+        super().__init__(options.role)
+        self._options, self._clock = options, clock
+        self._run_dir = Path(options.run_dir)
+        self._wake: WakeReceiver | None = None
+        self._mapped: MappedImage | None = None
+        self._evaluator: Evaluator
+        self._gate: OpportunityGate
+        self._rings: list[tuple[RingReader, npt.NDArray[np.int32]]] = []
+        self._changes = 0
+        self._wakes = 0
+        self._more = False
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """What this thread counted, for the health board."""
+        return dict(self.worker.progress)
+
+    # ---- on the loop
+
+    def handle(self, command: AnyMessage) -> None:
+        """Take `StartEvaluator`, once."""
+        assert isinstance(command, StartEvaluator), f"an evaluator takes no {type(command).__name__}"
+        assert self._mapped is None, "started twice"
+        self.worker.spawn(self._run(command.epoch), "evaluator")
+
+    async def _run(self, epoch: int) -> None:
+        mapped = self._mapped = await wait_for_image(self._run_dir, writable=False)
+        options, image = self._options, mapped.image
+        start = None if options.start_asset == ANY_START else options.start_asset
+        index = build_index(mapped.record.symbols, start)
+        self._evaluator = Evaluator(
+            index,
+            image,
+            fee_e8=options.fee_e8,
+            start_max=options.start_max,
+            net_return_min=options.net_return_min,
+            age_ns_max=options.age_ms_max * 1_000_000,
+            liveness_ns_max=options.header_stale_ms * 1_000_000,
+        )
+        self._gate = OpportunityGate(self._evaluator, f"{options.role}:e{epoch}", options.dry_run)
+        self._wake = WakeReceiver(self._run_dir)
+        self._rings = ring_readers(image)
+        self._scan()
+        self.worker.emit(EvaluatorReady(mapped.record.image_id, len(index.symbols), len(index)))
+        asyncio.get_running_loop().add_reader(self._wake.fileno(), self._woken)
+        turns = 0
+        while True:
+            await asyncio.sleep(STATUS_S / RECHECK_TURNS)
+            self._turn()
+            self._gate.recheck(self._clock.now_ns())
+            turns += 1
+            if turns % RECHECK_TURNS == 0:
+                self._report(mapped)
+
+    def ended(self) -> None:
+        """Close the socket."""
+        if self._wake is not None:
+            asyncio.get_running_loop().remove_reader(self._wake.fileno())
+            self._wake.close()
+
+    def _woken(self) -> None:
+        assert self._wake is not None
+        self._wakes += 1
+        # First the wakes, then the rings: a wake that comes after is of what the drain may have missed.
+        self._wake.clear()
+        self._turn()
+
+    def _turn(self) -> None:
+        more = False
+        for ring, rows in self._rings:
+            for _ in range(BATCHES_A_TURN_MAX):
+                changed = ring.drain()
+                if changed is None:
+                    self._evaluate(rows)
+                elif len(changed) == 0:
+                    break
+                else:
+                    self._changes += len(changed)
+                    self._evaluate(changed)
+            else:
+                more = True
+        if more and not self._more:
+            self._more = True
+            asyncio.get_running_loop().call_soon(self._again)
+
+    def _again(self) -> None:
+        self._more = False
+        self._turn()
+
+    def _scan(self) -> None:
+        self._evaluate(np.arange(len(self._evaluator.index.symbols), dtype=np.int32))
+
+    def _evaluate(self, changed: npt.NDArray[np.int32]) -> None:
+        now_ns = self._clock.now_ns()
+        decisions = self._evaluator.on_rows(changed, now_ns)
+        for found in self._gate.take(changed, decisions, self._clock.now_ns()):
+            self.worker.emit(found)
+
+    def _report(self, mapped: MappedImage) -> None:
+        if not mapped.is_current():
+            raise ImageLost(f"{self._options.role}: the book image was replaced; a successor maps the new one")
+        counters, options = self._evaluator.counters, self._options
+        tally = tally_rows(
+            mapped.image, self._clock.now_ns(), options.age_ms_max * 1_000_000, options.header_stale_ms * 1_000_000
+        )
+        skipped = {
+            "invalid": counters.skipped_invalid,
+            "feed_dead": counters.skipped_feed_dead,
+            "aged": counters.skipped_aged,
+            "busy": counters.skipped_busy,
+        }
+        overruns = sum(ring.overruns for ring, _ in self._rings)
+        status = EvaluatorStatus(
+            changes=self._changes,
+            evaluations=counters.evaluated,
+            candidates=counters.candidates,
+            skipped=skipped,
+            overruns=overruns,
+            rows_valid=tally.live,
+            rows_invalid=tally.not_live,
+        )
+        progress = self.worker.progress
+        progress |= {"changes": status.changes, "evaluations": status.evaluations, "candidates": status.candidates}
+        progress |= {f"skipped.{name}": count for name, count in skipped.items()}
+        progress |= {f"opportunities.{name}": count for name, count in self._gate.counts.items()}
+        progress |= {"overruns": overruns, "wakes": self._wakes, "standing": self._gate.standing}
+        progress |= {"rows_valid": tally.live, "rows_invalid": tally.not_live}
+        self.worker.emit(status, key="status")
+
+
+def ring_readers(image: BookImage) -> list[tuple[RingReader, npt.NDArray[np.int32]]]:
+    """Return a reader of every feed's ring, from now on, with the feed's rows."""
+    return [(RingReader(image, feed), image.rows_of(feed)) for feed in range(image.layout.n_feeds)]

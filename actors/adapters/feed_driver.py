@@ -1,0 +1,186 @@
+"""A feed's driver: the connections of one shard, in one thread with one loop, whose timer is what beats.
+
+The beat comes from the loop that reads, so that a loop that hangs goes stale by itself. Commands: `StartFeed`. Events:
+`FeedStatus`, about once a second and at every change. It waits for the book actor's image, at most `IMAGE_S_MAX`, and
+ends when the image is replaced: its successor maps the new one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from actors.adapters.capture_file import CaptureFile
+from actors.adapters.driver_thread import DriverThread
+from actors.adapters.feed_connection import FeedConnection, stream_url
+from actors.adapters.image_file import MappedImage, find_image
+from actors.adapters.wake import WakeSender
+from actors.messages import AnyMessage, FeedStatus, StartFeed
+from actors.ports import Clock
+from kernels.book_image import NO_FEED, FeedCounters, FeedWriter, RowStatus, format_image, layout
+from kernels.frames import SymbolTable
+
+IMAGE_S_MAX: Final = 30.0
+STATUS_NS: Final = 1_000_000_000
+_LOOK_S: Final = 0.05
+
+
+class ImageLost(RuntimeError):
+    """There is no image, or another now: end, and let a successor map it."""
+
+
+class FeedOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """`capture_mb_max` 0: no capture files."""
+
+    role: str
+    run_dir: str
+    ws_url: str
+    header_write_ms: int = 50
+    header_stale_ms: int = 250
+    capture_mb_max: int = 0
+
+
+class FeedDriver(DriverThread):
+    """`HostedDriver` of one feed role; see the module."""
+
+    def __init__(self, options: FeedOptions, clock: Clock, random_unit: Callable[[], float]) -> None:
+        super().__init__(options.role)
+        self._options, self._clock, self._random_unit = options, clock, random_unit
+        self._run_dir = Path(options.run_dir)
+        self._connections: dict[str, FeedConnection] = {}
+        self._captures: list[CaptureFile] = []
+        self._wake = WakeSender(self._run_dir)
+        self._mapped: MappedImage | None = None
+        self._status_ns = 0
+        self._was: tuple[tuple[str, bool], ...] = ()
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """What this thread counted, for the health board."""
+        return dict(self.worker.progress)
+
+    # ---- on the loop
+
+    def handle(self, command: AnyMessage) -> None:
+        """Take `StartFeed`, once."""
+        assert isinstance(command, StartFeed), f"a feed takes no {type(command).__name__}"
+        assert self._mapped is None, "started twice"
+        self.worker.spawn(self._run(command.epoch), "feed")
+
+    async def _run(self, role_epoch: int) -> None:
+        mapped = self._mapped = await wait_for_image(self._run_dir, writable=True)
+        record, options = mapped.record, self._options
+        table = SymbolTable(record.symbols)
+        warm_writer()
+        names_of: dict[int, list[str]] = {}
+        for symbol, owner in zip(record.symbols, record.row_feed, strict=True):
+            if owner != NO_FEED:
+                names_of.setdefault(owner, []).append(symbol.name)
+        for number, slot in enumerate(record.feeds):
+            if slot.role == options.role and number in names_of:
+                connection = FeedConnection(
+                    number,
+                    mapped.image,
+                    table,
+                    role_epoch,
+                    stream_url(options.ws_url, names_of[number]),
+                    options.header_stale_ms * 1_000_000,
+                    self._clock,
+                    self._random_unit,
+                    self._wake.send,
+                    self.worker.guard,
+                    self._capture(slot.name),
+                )
+                self._connections[slot.name] = connection
+                self.worker.spawn(connection.run(), f"feed.{slot.name}")
+        # Twice as often as asked for, so that one late turn of the loop is not a missed beat.
+        every_s = options.header_write_ms / 2_000
+        while True:
+            self._tick()
+            await asyncio.sleep(every_s)
+
+    def _tick(self) -> None:
+        now_ns = self._clock.now_ns()
+        for connection in self._connections.values():
+            connection.tick(now_ns)
+        self._wake.retry()
+        lives = tuple((name, connection.is_live) for name, connection in self._connections.items())
+        if lives != self._was or now_ns - self._status_ns >= STATUS_NS:
+            self._was, self._status_ns = lives, now_ns
+            self._report()
+            for capture in self._captures:
+                capture.flush()
+            if self._mapped is not None and not self._mapped.is_current():
+                raise ImageLost(f"{self._options.role}: the book image was replaced; a successor maps the new one")
+
+    def _report(self) -> None:
+        connections = self._connections
+        totals = [connection.sum_totals() for connection in connections.values()]
+        down = [f"{name}: {one.reason}" for name, one in connections.items() if not one.is_live]
+        rejected: Counter[str] = Counter()
+        for total in totals:
+            rejected.update(total.rejected)
+        status = FeedStatus(
+            feed=self._options.role,
+            up=not down and bool(connections),
+            reason="; ".join(down)[:500],
+            frames=sum(total.frames for total in totals),
+            parsed=sum(total.parsed for total in totals),
+            rejected=dict(sorted(rejected.items())),
+            quantity_capped=sum(total.quantity_capped for total in totals),
+            reconnects=sum(max(0, total.connections - 1) for total in totals),
+            lag_ns=max((one.lag_ns() for one in connections.values()), default=0),
+        )
+        progress = self.worker.progress
+        progress |= {"frames": status.frames, "parsed": status.parsed, "quantity_capped": status.quantity_capped}
+        progress |= {"reconnects": status.reconnects, "lag_us": status.lag_ns // 1_000}
+        progress |= {f"rejected.{reason}": count for reason, count in rejected.items()}
+        progress["beats_withheld"] = sum(total.beats_withheld for total in totals)
+        progress["ticks_late"] = sum(total.gaps for total in totals)
+        progress["held_down"] = sum(total.held_down for total in totals)
+        for total in totals:
+            progress |= {f"refused.{name}": count for name, count in total.refused.items()}
+        self.worker.emit(status, key="status")
+
+    def _capture(self, slot: str) -> CaptureFile | None:
+        if self._options.capture_mb_max == 0:
+            return None
+        path = self._run_dir / "capture" / f"{slot}.cap"
+        capture = CaptureFile(path, self._options.capture_mb_max << 20)
+        self._captures.append(capture)
+        return capture
+
+    def ended(self) -> None:
+        """Leave nothing that looks alive."""
+        for connection in self._connections.values():
+            connection.close()
+        for capture in self._captures:
+            capture.close()
+        self._wake.close()
+
+
+async def wait_for_image(run_dir: Path, *, writable: bool) -> MappedImage:
+    """Return the run's image as soon as its record stands. Raises ImageLost after `IMAGE_S_MAX`, ImageError."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + IMAGE_S_MAX
+    while (mapped := find_image(run_dir, writable=writable)) is None:
+        if loop.time() > deadline:
+            raise ImageLost(f"no book image in {run_dir} within {IMAGE_S_MAX:.0f} s: does the book actor run?")
+        await asyncio.sleep(_LOOK_S)
+    return mapped
+
+
+def warm_writer() -> None:
+    """Compile what a writer calls, on an image of its own, so that no beat is late for it once frames come."""
+    image = format_image(bytearray(layout(1, 1, 2).n_bytes), [0], 1, 2)
+    writer = FeedWriter(image, 0, 1)
+    writer.write_row(0, 1, 1, 2, 1, 1, 1)
+    writer.mark_invalid(0, RowStatus.GAP)
+    writer.beat(1, 0, FeedCounters())
+    image.read_header(0)
+    writer.down()

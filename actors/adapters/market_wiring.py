@@ -1,0 +1,84 @@
+"""From the settings to the market's actors: role and driver of each, for the wiring to assemble."""
+
+from __future__ import annotations
+
+import random
+from fractions import Fraction
+
+from actors.adapters.assembly import BuildContext
+from actors.adapters.book_driver import BookDriver, BookOptions
+from actors.adapters.clock import SystemClock
+from actors.adapters.evaluator_driver import EvaluatorDriver, EvaluatorOptions
+from actors.adapters.feed_driver import FeedDriver, FeedOptions
+from actors.adapters.redis_client import Purpose, connect
+from actors.book import Book
+from actors.evaluator import Evaluator
+from actors.feed import Feed
+from config.schema import Settings, SettingsError
+from kernels.fixed8 import SCALE, parse_rate_bps
+
+_BPS = 10_000
+
+
+def book(context: BuildContext) -> tuple[Book, BookDriver]:
+    """The owner of the book image."""
+    settings, exchange = context.settings, context.settings.exchange
+    options = BookOptions(
+        role=context.role,
+        run_dir=context.run_dir,
+        rest_url=exchange.rest_url,
+        symbols=None if exchange.symbols == "all" else tuple(exchange.symbols),
+        shards=exchange.feed_shards,
+        symbols_per_connection_max=exchange.symbols_per_connection_max,
+        age_ms_max=exchange.age_ms_max,
+        header_stale_ms=exchange.header_stale_ms,
+        audit_every_s=settings.evaluator.audit_every_s,
+    )
+    driver = BookDriver(
+        options,
+        SystemClock(),
+        random.Random().random,
+        lambda: connect(settings.ledger.bus_url, Purpose.BUS, settings),
+    )
+    return Book(context.role), driver
+
+
+def feed(context: BuildContext) -> tuple[Feed, FeedDriver]:
+    """One shard of the spot feed. Option `capture_mb_max`: keep frames as they came, in two files of this size."""
+    exchange = context.settings.exchange
+    options = FeedOptions(
+        role=context.role,
+        run_dir=context.run_dir,
+        ws_url=exchange.ws_url,
+        header_write_ms=exchange.header_write_ms,
+        header_stale_ms=exchange.header_stale_ms,
+        capture_mb_max=int(context.options.get("capture_mb_max", "0")),
+    )
+    return Feed(context.role), FeedDriver(options, SystemClock(), random.Random().random)
+
+
+def evaluator(context: BuildContext) -> tuple[Evaluator, EvaluatorDriver]:
+    """The evaluator. Raises SettingsError for what it cannot do yet."""
+    settings, exchange = context.settings, context.settings.exchange
+    check_dry_run(settings)
+    options = EvaluatorOptions(
+        role=context.role,
+        run_dir=context.run_dir,
+        start_asset=exchange.start_asset,
+        fee_e8=parse_rate_bps(exchange.fee_bps),
+        net_return_min=1 + Fraction(str(exchange.net_return_bps_min)) / _BPS,
+        start_max=int(exchange.start_amount_max * SCALE),
+        age_ms_max=exchange.age_ms_max,
+        header_stale_ms=exchange.header_stale_ms,
+        dry_run=settings.evaluator.dry_run,
+    )
+    return Evaluator(context.role, settings.evaluator.dry_run), EvaluatorDriver(options, SystemClock())
+
+
+def check_dry_run(settings: Settings) -> None:
+    """Raise SettingsError where opportunities are to be traded: nothing here can do that yet."""
+    if not settings.evaluator.dry_run:
+        raise SettingsError(
+            "evaluator.dry_run=false needs cycle execution, which is not there yet. "
+            "Remedy: set evaluator.dry_run = true"
+        )

@@ -1,0 +1,124 @@
+"""From exact decisions to opportunities: each told once while it stands, confirmed as it is told, and not too many.
+
+Pure but for the image it reads. An opportunity stands from the decision that found it until a change of one of its
+rows, or a look of `recheck`, finds it gone; a later one of the same cycle is another.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from actors.messages import LegUsed, OpportunityFound
+from kernels.book_image import Verdict
+from kernels.evaluate import Decision
+from kernels.evaluator import Evaluator
+from kernels.fixed8 import format_fixed8
+
+PER_SECOND_MAX: Final = 200
+_SECOND_NS: Final = 1_000_000_000
+
+
+class OpportunityGate:
+    """One evaluator's. At most `PER_SECOND_MAX` are told in a second; more are counted as suppressed and not told."""
+
+    def __init__(self, evaluator: Evaluator, prefix: str, dry_run: bool) -> None:
+        """`prefix`: of the ids, unique to this incarnation."""
+        self.counts = {"told": 0, "suppressed": 0, "unconfirmed": 0}
+        self._evaluator = evaluator
+        self._prefix = prefix
+        self._dry_run = dry_run
+        self._standing: set[int] = set()
+        self._number = 0
+        self._second = 0
+        self._told_in_second = 0
+
+    @property
+    def standing(self) -> int:
+        """How many opportunities stand."""
+        return len(self._standing)
+
+    def take(self, changed: npt.NDArray[np.int32], decisions: list[Decision], now_ns: int) -> list[OpportunityFound]:
+        """Take the decisions on the cycles of the changed rows; return the opportunities that opened.
+
+        Each leg is read once more, just before it is told: the same write, still live, or it is not told (if it
+        changed, the ring brings it again).
+        """
+        if not decisions and not self._standing:
+            return []
+        found = {decision.cycle: decision for decision in decisions if decision.refusal is None}
+        if self._standing:
+            self._close(set(changed.tolist()), found)
+        told = []
+        for cycle, decision in found.items():
+            if cycle in self._standing:
+                continue
+            if not self._confirmed(decision, now_ns):
+                self.counts["unconfirmed"] += 1
+                continue
+            self._standing.add(cycle)
+            if self._may_tell(now_ns):
+                told.append(self._told(decision))
+        return told
+
+    def recheck(self, now_ns: int) -> None:
+        """Look at what stands: a feed that died changes no row."""
+        gone = [cycle for cycle in self._standing if self._evaluator.decide(cycle, now_ns).refusal is not None]
+        self._standing.difference_update(gone)
+
+    def _close(self, changed: set[int], found: dict[int, Decision]) -> None:
+        legs = self._evaluator.index.legs
+        gone = [
+            cycle for cycle in self._standing if cycle not in found and not changed.isdisjoint(legs[cycle].tolist())
+        ]
+        self._standing.difference_update(gone)
+
+    def _confirmed(self, decision: Decision, now_ns: int) -> bool:
+        evaluator = self._evaluator
+        for row, leg in zip(evaluator.index.legs[decision.cycle].tolist(), decision.legs, strict=True):
+            age_ns_max = int(evaluator.age_ns_max[row])
+            verdict, found = evaluator.image.read_live_row(row, now_ns, age_ns_max, evaluator.liveness_ns_max)
+            if verdict is not Verdict.LIVE or found is None or found.sequence != leg.row.sequence:
+                return False
+        return True
+
+    def _may_tell(self, now_ns: int) -> bool:
+        second = now_ns // _SECOND_NS
+        if second != self._second:
+            self._second, self._told_in_second = second, 0
+        if self._told_in_second >= PER_SECOND_MAX:
+            self.counts["suppressed"] += 1
+            return False
+        self._told_in_second += 1
+        self.counts["told"] += 1
+        return True
+
+    def _told(self, decision: Decision) -> OpportunityFound:
+        self._number += 1
+        legs = tuple(
+            LegUsed(
+                leg=f"{leg.symbol}:{leg.side}",
+                bid_px=leg.row.bid_px,
+                bid_qty=leg.row.bid_qty,
+                ask_px=leg.row.ask_px,
+                ask_qty=leg.row.ask_qty,
+                sequence=leg.row.sequence,
+                venue_update_id=leg.row.venue_update_id,
+                age_ns=leg.age_ns,
+            )
+            for leg in decision.legs
+        )
+        return OpportunityFound(
+            opportunity_id=f"{self._prefix}.{self._number}",
+            cycle=decision.path(),
+            gross_return=decision.gross_return,
+            net_return=decision.net_return,
+            start_asset=decision.start_asset,
+            start_amount=format_fixed8(decision.spent),
+            end_amount=format_fixed8(decision.received),
+            legs=legs,
+            ts_event_ns=max(leg.row.received_ns for leg in decision.legs),
+            dry_run=self._dry_run,
+        )

@@ -1,0 +1,190 @@
+"""Feed, book and evaluator on real sockets against the paper exchange: every true opportunity, no false one.
+
+The exchange's ledger says what was true; prices are checked with the naive oracle, which shares nothing with us.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from actors.adapters.feed_driver import FeedOptions
+from actors.adapters.image_file import find_image, remove_image
+from actors.messages import EvaluatorReady, EvaluatorStatus, FeedStatus, ImageOpened, OpportunityFound
+from kernels.book_image import LIVENESS_NS_MAX
+from kernels.fixed8 import format_ratio
+from kernels.row_tally import tally_rows
+from tests.actors.feed_process import start_feed
+from tests.actors.market_stage import Hosted, Stage
+from tests.venues.exchange_oracle import gross_return, same_cycle
+from tests.venues.exchange_process import ExchangeProcess
+
+FEE_E8 = 100_000
+MS = 1_000_000
+OFTEN = ("--opportunity-every-s", "0.5", "--opportunity-ms", "200")
+LATE_MS_MAX = 150
+"""How long after an opportunity's end its finding may still be written down, on a busy machine."""
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "run"
+    yield folder
+    remove_image(folder)
+
+
+def staged(exchange: ExchangeProcess, run_dir: Path, shards: int = 1, **options: Any) -> Stage:
+    stage = Stage(run_dir, exchange.base_url, exchange.ws_url)
+    book = stage.book(shards=shards, **options)
+    stage.until(lambda: book.last(ImageOpened) is not None, say="no image")
+    return stage
+
+
+def start_evaluator(stage: Stage) -> Hosted:
+    evaluator = stage.evaluator(fee_e8=FEE_E8, start_max=10**11, start_asset="*")
+    stage.until(lambda: evaluator.last(EvaluatorReady) is not None, 60, "the evaluator does not begin")
+    return evaluator
+
+
+def live_rows(run_dir: Path, now_ns: int | None = None) -> int:
+    mapped = find_image(run_dir, writable=False)
+    assert mapped is not None
+    return tally_rows(mapped.image, now_ns or time.time_ns()).live
+
+
+def wait_for_rows(stage: Stage, count: int) -> None:
+    stage.until(lambda: live_rows(stage.run_dir) == count, 30, f"not all {count} rows came to live")
+
+
+def assert_true_and_consistent(found: list[OpportunityFound], ledger: list[dict[str, Any]]) -> None:
+    """Each was in the ledger when it was told, and is what the rows it names come to."""
+    for one in found:
+        assert matching(one, ledger), f"false: {one.cycle} {one.net_return} {one.ts_event_ns}"
+        prices = {leg.leg.split(":")[0]: (Fraction(leg.bid_px, 10**8), Fraction(leg.ask_px, 10**8)) for leg in one.legs}
+        assert format_ratio(gross_return(one.cycle, prices)) == one.gross_return
+        assert Fraction(one.end_amount) > Fraction(one.start_amount)
+        assert one.dry_run
+
+
+def matching(one: OpportunityFound, ledger: list[dict[str, Any]]) -> list[str]:
+    return [
+        line["id"]
+        for line in ledger
+        if same_cycle(one.cycle, line["cycle"])
+        and line["opened_ns"] <= one.ts_event_ns
+        and (line["state"] != "closed" or one.ts_event_ns <= line["closed_ns"] + LATE_MS_MAX * MS)
+    ]
+
+
+def test_every_true_opportunity_is_found_once_and_none_that_is_false(tmp_path: Path, run_dir: Path) -> None:
+    with ExchangeProcess(tmp_path / "x", "--seed", "11", *OFTEN) as exchange:
+        stage = staged(exchange, run_dir)
+        feed, evaluator = stage.feed(), start_evaluator(stage)
+        wait_for_rows(stage, 60)
+        began_ns, earlier = time.time_ns(), len(evaluator.all(OpportunityFound))
+        stage.until(lambda: len(evaluator.all(OpportunityFound)) >= earlier + 8, 30)
+        ended_ns = time.time_ns()
+        stage.until(lambda: time.time_ns() > ended_ns + LATE_MS_MAX * MS)
+        found, ledger = evaluator.all(OpportunityFound), exchange.ledger()
+        stage.close()
+    assert_true_and_consistent(found, ledger)
+    true = [line for line in ledger if began_ns < line["opened_ns"] and line.get("closed_ns", ended_ns) < ended_ns]
+    told = [name for one in found for name in matching(one, ledger)]
+    assert len(true) >= 6
+    assert [(line["id"], told.count(line["id"])) for line in true] == [(line["id"], 1) for line in true]
+    status = feed.last(FeedStatus)
+    assert status.frames == status.parsed + sum(status.rejected.values())
+    assert not status.rejected
+
+
+def test_several_connections_of_several_shards_feed_one_image(tmp_path: Path, run_dir: Path) -> None:
+    with ExchangeProcess(tmp_path / "x", "--seed", "5", *OFTEN) as exchange:
+        stage = staged(exchange, run_dir, shards=2, symbols_per_connection_max=11)
+        feeds, evaluator = [stage.feed(0), stage.feed(1)], start_evaluator(stage)
+        wait_for_rows(stage, 60)
+        assert len(exchange.get("/paper/status")["connections"]) == 6
+        stage.until(lambda: len(evaluator.all(OpportunityFound)) >= 4, 30)
+        found, ledger = evaluator.all(OpportunityFound), exchange.ledger()
+        assert all(feed.last(FeedStatus).up for feed in feeds)
+        stage.close()
+    assert_true_and_consistent(found, ledger)
+
+
+@pytest.mark.parametrize("sign", [signal.SIGSTOP, signal.SIGKILL])
+def test_no_row_counts_later_than_250_ms_after_its_feed_was_stopped_or_killed(
+    tmp_path: Path, run_dir: Path, sign: signal.Signals
+) -> None:
+    with ExchangeProcess(tmp_path / "x", *OFTEN) as exchange:
+        stage = staged(exchange, run_dir)
+        evaluator = start_evaluator(stage)
+        options = FeedOptions(role="feed.spot.0", run_dir=str(run_dir), ws_url=exchange.ws_url)
+        process = start_feed(options, 1)
+        try:
+            wait_for_rows(stage, 60)
+            os.kill(process.pid, sign)
+            wait_until_it_stands_still(process.pid)
+            dead_ns = time.time_ns()
+            assert live_rows(run_dir, dead_ns + LIVENESS_NS_MAX + 1) == 0
+            stage.until(lambda: time.time_ns() > dead_ns + LIVENESS_NS_MAX)
+            evaluations = fresh_status(stage, evaluator).evaluations
+            assert fresh_status(stage, evaluator).evaluations == evaluations
+            found_dead = len(evaluator.all(OpportunityFound))
+            if sign is signal.SIGSTOP:
+                os.kill(process.pid, signal.SIGCONT)
+            else:
+                process.wait()
+                process = start_feed(options, 2)
+            wait_for_rows(stage, 60)
+            stage.until(
+                lambda: len(evaluator.all(OpportunityFound)) > found_dead, 30, "nothing found after it came back"
+            )
+        finally:
+            process.kill()
+            process.wait()
+        found, ledger = evaluator.all(OpportunityFound), exchange.ledger()
+        stage.close()
+    assert_true_and_consistent(found, ledger)
+
+
+def wait_until_it_stands_still(pid: int) -> None:
+    """A signal is delivered when the process next runs; until then its stores may go on."""
+    deadline = time.monotonic() + 5
+    still = (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+    while psutil.Process(pid).status() not in still:
+        assert time.monotonic() < deadline
+
+
+def fresh_status(stage: Stage, evaluator: Hosted) -> EvaluatorStatus:
+    """Return a status that was made after now."""
+    count = len(evaluator.all(EvaluatorStatus))
+    stage.until(lambda: len(evaluator.all(EvaluatorStatus)) > count + 1)
+    status: EvaluatorStatus = evaluator.last(EvaluatorStatus)
+    return status
+
+
+def test_an_exchange_killed_and_started_again_is_followed_without_a_false_opportunity(
+    tmp_path: Path, run_dir: Path
+) -> None:
+    with ExchangeProcess(tmp_path / "x", *OFTEN) as exchange:
+        stage = staged(exchange, run_dir)
+        feed, evaluator = stage.feed(), start_evaluator(stage)
+        wait_for_rows(stage, 60)
+        exchange.kill9()
+        stage.until(lambda: live_rows(run_dir) == 0)
+        stage.until(lambda: not feed.last(FeedStatus).up)
+        exchange.start()
+        wait_for_rows(stage, 60)
+        before = len(evaluator.all(OpportunityFound))
+        stage.until(lambda: len(evaluator.all(OpportunityFound)) > before + 1, 30)
+        stage.until(lambda: feed.last(FeedStatus).reconnects >= 1 and feed.last(FeedStatus).up)
+        found, ledger = evaluator.all(OpportunityFound), exchange.ledger()
+        stage.close()
+    assert_true_and_consistent(found, ledger)
