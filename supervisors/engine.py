@@ -11,8 +11,6 @@ import os
 import select
 import shutil
 import signal
-import subprocess
-import sys
 import time
 import uuid
 from pathlib import Path
@@ -25,7 +23,7 @@ from actors.adapters.inspection import ServerAway
 from actors.adapters.ledger_check import LedgerRefused, check_ledger, release_owners
 from actors.adapters.logs import log_to_file, log_to_terminal
 from actors.adapters.redis_binary import BinaryRefused
-from actors.adapters.redis_client import Purpose, ServerKind, SettingsRefused, check_settings, connect
+from actors.adapters.redis_client import Purpose, ServerKind, SettingsRefused, check_settings, connect, probe
 from actors.adapters.redis_server import EmbeddedRedis, ServerFailed
 from config.schema import Settings
 from supervisors.boot import Booted, boot
@@ -33,7 +31,8 @@ from supervisors.exit_note import read_exit_note
 from supervisors.guardian import EngineProcess, RunDirTaken, RunLock, SessionRecord, StaleProcessesRemain, clear_stale
 from supervisors.lifeline import ProcessIdentity, kill_if_same
 from supervisors.notify import notify
-from supervisors.outside import Outside, OutsideFailed, VenueProgram
+from supervisors.outside import Outside, OutsideFailed
+from supervisors.programs import VenueLauncher, VenueProgram, ViewLauncher, exchange_arguments, gateway_arguments
 from supervisors.run_files import EngineFile, ProcessNote, resolved, write_engine_file
 from supervisors.session_record import MARKS_NAME
 from supervisors.spec import ExitReason
@@ -44,6 +43,7 @@ TICK_S = 0.25
 ENGINE_STARTS_MAX = 20
 ENGINE_PERIOD_S = 60.0
 HUNG_GRACE_S = 2.0
+PROBE_EVERY_S = 2.0
 VENUE_STOP_S = 1.0
 ENDED_BY_SIGNAL = ("view", "exchange", "gateway")
 
@@ -94,6 +94,8 @@ class Guardian:
         self.starts: list[float] = []
         self._view_arguments = view_arguments
         self._next_line = 0.0
+        self._next_probe = 0.0
+        self._answered: dict[str, float] = {}
         self.summary = ""
         self._stop = False
         self._redis: list[EmbeddedRedis] = []
@@ -111,6 +113,7 @@ class Guardian:
                 for line in clear_stale(record):
                     logger.warning("cleared what an earlier run left: {}", line)
             if fresh:
+                _refuse_fresh_while_halted(self.run_dir)
                 for kind in ServerKind:  # once its files are gone, a server that was left can no longer be found
                     EmbeddedRedis(kind, self.run_dir).stop_leftover()
                 _wipe(self.run_dir, keep={lock.path.name, MARKS_NAME})
@@ -146,6 +149,7 @@ class Guardian:
         for one in self.outside:
             if one.revive():
                 self._write_down()
+        self._kill_hung_redis()
         self._read_boot_report()
         if self.engine is not None and (self.engine.gone() or self._root_is_hung()):
             return self._engine_died()
@@ -185,6 +189,21 @@ class Guardian:
             self._resolve(**{"url" if kind is ServerKind.LEDGER else "bus_url": server.url})
         self._check_servers()
 
+    def _kill_hung_redis(self) -> None:
+        """A server of ours that runs but has not answered for long is ended; its revival is the next turn's."""
+        now = time.monotonic()
+        if now < self._next_probe:
+            return
+        self._next_probe = now + PROBE_EVERY_S
+        for server in self._redis:
+            if probe(server.url):
+                self._answered[server.url] = now
+                server.bound_log()
+            elif now - self._answered.get(server.url, now) > self.settings.supervision.dead_after_s:
+                logger.error("redis.{} has not answered for long; killing it", server.kind.value)
+                self._answered[server.url] = now
+                server.kill()
+
     def _check_servers(self) -> None:
         settings = self.settings
         identity = IdentityFile(self.run_dir / "identity.json")
@@ -202,9 +221,9 @@ class Guardian:
             return
         venues = self.settings.venues
         exchange = VenueProgram(
-            "exchange", self.run_id, self.run_dir, _exchange_arguments(self.settings), "exchange.json"
+            "exchange", self.run_id, self.run_dir, exchange_arguments(self.settings), "exchange.json"
         )
-        gateway = VenueProgram("gateway", self.run_id, self.run_dir, _gateway_arguments(self.settings), "gateway.json")
+        gateway = VenueProgram("gateway", self.run_id, self.run_dir, gateway_arguments(self.settings), "gateway.json")
         for program, first_ports in (
             (exchange, (venues.exchange.port, None)),
             (gateway, (venues.gateway.port, venues.gateway.control_port)),
@@ -344,44 +363,6 @@ def run_engine(settings: Settings, fresh: bool, view_arguments: list[str] | None
         return ExitCode.REFUSED, f"apex: {error}"
 
 
-class ViewLauncher:
-    """Starts the terminal view, in the terminal's own process group; its end is not the engine's affair."""
-
-    def __init__(self, arguments: list[str]) -> None:
-        self._arguments = arguments
-        self._child: subprocess.Popen[bytes] | None = None
-
-    def __call__(self) -> int:
-        """Launch; return the pid."""
-        if self._child is not None:
-            self._child.poll()
-        program = str(Path(sys.argv[0]).resolve())
-        self._child = subprocess.Popen([sys.executable, program, "view", *self._arguments])
-        return self._child.pid
-
-
-class VenueLauncher:
-    """Starts a venue on the ports it had before, so that its clients find it again; the first time on those given."""
-
-    def __init__(self, program: VenueProgram, port: int, control_port: int | None) -> None:
-        self._program = program
-        self._port = port
-        self._control_port = control_port
-
-    def __call__(self) -> int:
-        """Launch; return the pid. Raises OutsideFailed."""
-        self._program.reap()
-        arguments = ["--port", str(self._port)]
-        if self._control_port is not None:
-            arguments += ["--control", str(self._control_port)]
-        pid = self._program.launch(arguments)
-        address = self._program.address()
-        if address is not None:
-            self._port = address.port
-            self._control_port = None if self._control_port is None else address.control_port
-        return pid
-
-
 class _SignalPipe:
     """SIGINT and SIGTERM as something to select on; SIGCHLD only wakes."""
 
@@ -411,6 +392,15 @@ def _start_server(server: EmbeddedRedis) -> int:
     return server.pid
 
 
+def _refuse_fresh_while_halted(run_dir: Path) -> None:
+    halt = IdentityFile(run_dir / "identity.json").halt()
+    if halt is not None:
+        raise RefusedToWipe(
+            f"{run_dir} is halted: {halt.reason} (by {halt.by}); --fresh would forget it. "
+            "Remedy: understand it, clear it with `run.py resume`, then start with --fresh"
+        )
+
+
 def _wipe(run_dir: Path, keep: set[str]) -> None:
     """Empty a run directory of ours. Raises RefusedToWipe for a folder that does not look like one."""
     names = {path.name for path in run_dir.iterdir()} - keep
@@ -426,18 +416,3 @@ def _wipe(run_dir: Path, keep: set[str]) -> None:
             shutil.rmtree(path)
         else:
             path.unlink()
-
-
-def _exchange_arguments(settings: Settings) -> list[str]:
-    venue = settings.venues.exchange
-    arguments = ["--seed", str(venue.seed), "--pace", str(venue.pace), "--rate", str(venue.rate_per_s)]
-    arguments += ["--opportunity-every-s", str(venue.opportunity_every_s)]
-    arguments += ["--exchange-info", venue.exchange_info] if venue.exchange_info else ["--symbols", str(venue.symbols)]
-    return [*arguments, "--record", *venue.record] if venue.record else arguments
-
-
-def _gateway_arguments(settings: Settings) -> list[str]:
-    venue = settings.venues.gateway
-    arguments = ["--seed", str(venue.seed), "--tick-ms", str(venue.tick_ms)]
-    arguments += ["--volatility-bps", str(venue.volatility_bps), "--account", settings.gateway.account]
-    return arguments if venue.walk else [*arguments, "--no-walk"]

@@ -117,6 +117,11 @@ class EmbeddedRedis:
         """Whether the process that this object started still runs; reaps it if it has ended."""
         return self._child is not None and self._child.poll() is None
 
+    def kill(self) -> None:
+        """End a server that hangs, at once; its file is as durable as its kind promises."""
+        if self.alive() and self._child is not None:
+            self._child.kill()
+
     def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> None:
         """End it, its file synced; kill it if it does not end in time. No error if it has ended."""
         if self._child is None:

@@ -165,3 +165,33 @@ def test_systemd_is_told_when_the_tree_serves_and_fed_its_watchdog(tmp_path: Pat
             while not any(text.startswith("WATCHDOG=1") for text in told):
                 told.append(listener.recv(4096).decode())
         assert told[0].startswith("READY=1")
+
+
+def test_a_hung_ledger_server_is_killed_and_the_tree_serves_again(tmp_path: Path) -> None:
+    overrides = ("supervision.heartbeat_s=0.5", "supervision.dead_after_s=3.0", "momentum.threshold_bps=1")
+    with EngineRun(tmp_path / "run", *overrides) as engine:
+        engine.wait_serving()
+        pid = engine.pids()["redis.ledger"]
+        os.kill(pid, signal.SIGSTOP)
+        engine.wait(lambda: not runs(pid), 40, "the hung server is killed")
+        engine.wait_serving()
+        assert engine.status().halt is None
+
+
+def test_fresh_begins_anew_but_never_forgets_a_halt(tmp_path: Path) -> None:
+    with EngineRun(tmp_path / "run") as engine:
+        engine.wait_serving()
+        assert engine.run("halt", "kept for a person").returncode == 0
+    refused = engine.run("run", "--fresh")
+    assert refused.returncode == 78
+    assert "kept for a person" in refused.stderr
+    assert "resume" in refused.stderr
+    assert engine.run("resume").returncode == 0
+
+
+def test_fresh_does_not_empty_a_folder_that_is_no_run_directory(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "precious.txt").write_text("mine")
+    refused = EngineRun(tmp_path / "run").run("run", "--fresh")
+    assert refused.returncode == 78
+    assert (tmp_path / "run" / "precious.txt").read_text() == "mine"
