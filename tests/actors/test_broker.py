@@ -1,48 +1,50 @@
-"""The broker's reducer: state × message, and the field's failures that belong to pure logic, by name."""
+"""The broker's reducer on intents: state × message, and the field's failures that belong to pure logic, by name."""
 
 from __future__ import annotations
 
 import msgspec
 import pytest
 
-from actors.broker import Broker
-from actors.broker_state import BrokerSettings, BrokerState, Surfaced
-from actors.effects import ClearAlarm, Count, Project, RaiseAlarm, StartTimer
+from actors.broker_state import Surfaced
+from actors.effects import RaiseAlarm, StartTimer
 from actors.messages import (
-    AnyMessage,
     BracketClosed,
     BrokerSessionChanged,
     CancelVenueOrder,
-    CommissionReported,
     HaltChanged,
     IntentOutcome,
-    Leg,
     OrderChanged,
     OrderType,
     Outcome,
     PicturesTaken,
     PlaceBracket,
     PositionChanged,
-    QueryVenue,
-    ReadVenue,
     Recovered,
     Resolution,
-    ResolveIntent,
     RevokeGate,
     SessionLost,
     Side,
-    SubmitNotSent,
     SubmitOrders,
     TimerFired,
-    VenueErrorReported,
 )
 from kernels import ids
-from kernels.order_state import OrderState
+from tests.actors.broker_bench import (
+    LEGS,
+    S,
+    counted,
+    fresh,
+    lost,
+    not_sent,
+    placed,
+    ready,
+    resolution,
+    states,
+    working,
+)
 from tests.actors.money_bench import (
     SECOND,
     START,
     UNIT,
-    Bench,
     execution,
     grant,
     intent,
@@ -52,50 +54,6 @@ from tests.actors.money_bench import (
     venue_read,
     wrote,
 )
-
-S = OrderState
-LEGS = ("entry", "take_profit", "stop_loss")
-
-
-def fresh(**settings: object) -> Bench[BrokerState]:
-    return Bench(Broker(BrokerSettings(**settings)))  # type: ignore[arg-type]
-
-
-def ready(**settings: object) -> Bench[BrokerState]:
-    """With a session and an open gate."""
-    bench = fresh(**settings)
-    bench.feed(opened())
-    bench.feed(grant(bench))
-    return bench
-
-
-def placed(**settings: object) -> Bench[BrokerState]:
-    """One bracket written, not yet reported on."""
-    bench = ready(**settings)
-    bench.feed(PlaceBracket(intent()))
-    bench.feed(wrote(bench.driven(SubmitOrders)[0]))
-    return bench
-
-
-def working(**settings: object) -> Bench[BrokerState]:
-    """One bracket that the venue has acknowledged."""
-    bench = placed(**settings)
-    for leg in LEGS:
-        bench.feed(report(leg, "Submitted" if leg == "entry" else "PreSubmitted"))
-    return bench
-
-
-def states(bench: Bench[BrokerState], signal_id: str = "s1") -> list[OrderState]:
-    return [order.state for order in bench.state.families[ids.family_id("apex", signal_id)].orders]
-
-
-def resolution(kind: Resolution, session: str = "S2") -> ResolveIntent:
-    return ResolveIntent(intent().intent_id, session, kind, "absent twice")
-
-
-def counted(bench: Bench[BrokerState]) -> dict[str, int]:
-    return {effect.name: effect.by for effect in bench.did(Count)}
-
 
 # ---- placing
 
@@ -271,11 +229,6 @@ def test_a_report_that_overtakes_written_gives_the_outcome_once() -> None:
     assert states(bench) == [S.SUBMITTED, S.PENDING, S.PENDING]
 
 
-def not_sent(command: SubmitOrders, legs: int = 3) -> SubmitNotSent:
-    names = tuple(ticket.client_order_id for ticket in command.tickets[:legs])
-    return SubmitNotSent(command.session_id, command.intent_id, names, "test")
-
-
 def test_known_not_sent_goes_out_afresh_under_the_same_references_and_new_ids() -> None:
     bench = ready()
     bench.feed(PlaceBracket(intent()))
@@ -384,14 +337,6 @@ def test_an_order_of_another_session_at_or_above_the_sessions_first_id_shows_tha
 
 
 # ---- resolution
-
-
-def lost(**settings: object) -> Bench[BrokerState]:
-    """A written bracket whose session was lost, and a new session with the gate still shut."""
-    bench = placed(**settings)
-    bench.feed(SessionLost("S1", "reset"))
-    bench.feed(opened("S2", 100))
-    return bench
 
 
 def test_an_intent_absent_twice_is_sent_once_more_under_the_same_ids() -> None:
@@ -509,246 +454,3 @@ def test_of_two_instances_with_one_client_id_the_others_orders_stay_out_of_our_s
     mine = ids.client_order_id("apex", "never seen", "entry")
     bench.feed(msgspec.structs.replace(report(), client_order_id=mine, perm_id=6))
     assert [note.kind for note in bench.state.incidents] == ["missing_here"]
-
-
-# ---- facts
-
-
-def test_a_bracket_lives_from_fill_to_exit_and_closes_once() -> None:
-    bench = working()
-    bench.feed(execution("e.1.01", 60))
-    assert [(told.state, told.cum_qty) for told in bench.told(OrderChanged)] == [("partially_filled", 60 * UNIT)]
-    bench.feed(execution("e.2.01", 40, px=101))
-    told = bench.told(OrderChanged)[0]
-    assert (told.state, told.avg_px, told.leg) == ("filled", 10_040_000_000, Leg.ENTRY)
-    bench.feed(execution("e.3.01", 100, 110, "take_profit", Side.SELL))
-    assert not bench.told(BracketClosed)
-    assert bench.told(PositionChanged) == [PositionChanged("ACME", 0, 0)]
-    bench.feed(report("stop_loss", "Cancelled"))
-    assert bench.told(BracketClosed) == [BracketClosed(intent().intent_id, "ACME")]
-    assert bench.state.positions["ACME"].realized == 960 * UNIT * UNIT
-    bench.feed(report("stop_loss", "Cancelled"))
-    assert not bench.owed
-    bench.check_replay()
-
-
-def test_a_duplicate_execution_changes_nothing_and_is_counted() -> None:
-    bench = working()
-    bench.feed(execution("e.1.01", 60))
-    before = bench.core
-    bench.feed(execution("e.1.01", 60))
-    bench.feed(execution("e.1.01", 60, session="S0"))
-    assert bench.core is before
-    assert counted(bench) == {"execution_again": 1}
-
-
-def test_a_correction_replaces_its_execution_and_an_older_one_is_ignored() -> None:
-    bench = working()
-    bench.feed(execution("e.1.01", 100))
-    bench.feed(execution("e.1.02", 40, px=99))
-    assert states(bench)[0] is S.PARTIALLY_FILLED
-    assert bench.state.positions["ACME"].qty == 40 * UNIT
-    bench.feed(execution("e.1.01", 100))
-    assert bench.state.positions["ACME"].qty == 40 * UNIT
-    assert bench.state.families[intent().intent_id].orders[0].notional == 40 * 99 * UNIT * UNIT
-    bench.check_replay()
-
-
-def test_a_fill_after_cancelled_counts() -> None:
-    bench = working()
-    bench.feed(report("entry", "Cancelled"))
-    bench.feed(execution("e.1.01", 100))
-    assert states(bench)[0] is S.FILLED
-    bench.feed(report("entry", "Cancelled"))
-    assert states(bench)[0] is S.FILLED
-    assert bench.state.incidents == ()
-
-
-def test_the_venues_word_filled_fills_nothing_without_executions() -> None:
-    bench = placed()
-    bench.feed(report("entry", "Filled", filled_qty=100 * UNIT))
-    assert states(bench)[0] is S.SUBMITTED
-    assert bench.state.positions == {}
-
-
-@pytest.mark.parametrize("code", [103, 104, 105, 135, 161, 201, 202, 321, 10147, 10148, 10311, 10349])
-def test_an_error_code_never_changes_a_state(code: int) -> None:
-    bench = working()
-    before = bench.core
-    bench.feed(VenueErrorReported("S1", 100, code, "text"))
-    assert bench.core is before
-
-
-def test_an_inactive_order_may_be_revived_and_closes_its_bracket_only_when_it_is_no_longer_listed() -> None:
-    bench = working()
-    bench.feed(report("entry", "Inactive"))
-    for leg in LEGS[1:]:
-        bench.feed(report(leg, "Cancelled"))
-    assert not bench.told(BracketClosed)
-    bench.feed(report("entry", "Submitted"))
-    assert states(bench)[0] is S.SUBMITTED
-    bench.feed(report("entry", "Inactive"))
-    bench.feed(venue_read(open_orders=(report("entry", "Inactive"),)))
-    assert not bench.told(BracketClosed)
-    bench.feed(venue_read(failed=("open_orders",)))
-    assert not bench.told(BracketClosed)
-    bench.feed(venue_read())
-    assert len(bench.told(BracketClosed)) == 1
-    assert states(bench)[0] is S.REJECTED
-
-
-def test_a_child_that_the_venue_reduced_is_filled_at_its_reduced_size() -> None:
-    """Field note 13: partial fills left children of the wrong size."""
-    bench = working()
-    bench.feed(execution("e.1.01", 40))
-    bench.feed(report("entry", "Cancelled"))
-    bench.feed(report("take_profit", "Submitted", qty=40 * UNIT))
-    bench.feed(execution("e.2.01", 40, 110, "take_profit", Side.SELL))
-    assert states(bench) == [S.CANCELLED, S.FILLED, S.SUBMITTED]
-    assert bench.state.positions["ACME"].qty == 0
-
-
-def test_executions_beyond_the_size_are_an_incident_and_count_all_the_same() -> None:
-    bench = working()
-    bench.feed(execution("e.1.01", 150))
-    assert [note.kind for note in bench.state.incidents] == ["overfilled"]
-    assert bench.state.positions["ACME"].qty == 150 * UNIT
-
-
-def test_an_illegal_transition_is_an_incident_recorded_once() -> None:
-    bench = working()
-    bench.feed(report("entry", "Cancelled"))
-    bench.feed(report("entry", "Submitted"))
-    assert [note.kind for note in bench.state.incidents] == ["illegal_transition"]
-    assert states(bench)[0] is S.CANCELLED
-    before = bench.core
-    bench.feed(report("entry", "Submitted"))
-    assert bench.core is before
-    assert counted(bench) == {"incident.illegal_transition": 1}
-
-
-def test_a_second_perm_id_for_one_reference_is_an_incident_and_moves_nothing() -> None:
-    bench = working()
-    bench.feed(report("entry", "Cancelled", perm_id=999))
-    assert states(bench)[0] is S.SUBMITTED
-    assert [note.kind for note in bench.state.incidents] == ["two_perm_ids"]
-
-
-def test_a_report_without_reference_is_known_by_its_perm_id_alone() -> None:
-    bench = working()
-    bench.feed(msgspec.structs.replace(report("entry", "Cancelled"), client_order_id="", venue_order_id=0))
-    assert states(bench)[0] is S.CANCELLED
-    before = bench.core
-    # The same order id with another permId and no reference is somebody else's.
-    bench.feed(msgspec.structs.replace(report("stop_loss", "Cancelled"), client_order_id="", perm_id=1))
-    assert bench.core is before
-
-
-@pytest.mark.parametrize("order", ["late", "first", "again"])
-def test_a_commission_counts_once_whenever_it_comes(order: str) -> None:
-    bench = working()
-    commission = CommissionReported("S1", "e.1.01", 1_00_000_000, "USD")
-    fill = execution("e.1.01", 100)
-    orders: dict[str, tuple[AnyMessage, ...]] = {
-        "late": (fill, commission),
-        "first": (commission, fill),
-        "again": (fill, commission, commission),
-    }
-    for message in orders[order]:
-        bench.feed(message)
-    assert bench.state.positions["ACME"].commission == 1_00_000_000
-    assert bench.state.early_commissions == {}
-    bench.check_replay()
-
-
-# ---- sessions, reads, bounds
-
-
-def test_another_sessions_reports_and_reads_are_counted_and_left() -> None:
-    bench = working()
-    before = bench.core
-    messages: tuple[AnyMessage, ...] = (
-        report("entry", "Cancelled", "S0"),
-        venue_read("S0", open_orders=(report("entry", "Cancelled", "S0"),)),
-        ReadVenue("S0", "r"),
-        SessionLost("S0", "old"),
-    )
-    for message in messages:
-        bench.feed(message)
-        assert bench.core is before
-        assert counted(bench) == {"another_session": 1}
-
-
-def test_a_read_is_asked_of_the_driver_without_a_journal_entry() -> None:
-    bench = working()
-    before = bench.core
-    bench.feed(ReadVenue("S1", "r7", positions_only=True))
-    assert bench.core is before
-    assert bench.driven(QueryVenue) == [QueryVenue("S1", "r7", True)]
-
-
-def test_a_session_of_another_account_is_not_used() -> None:
-    bench = fresh(account="DU2")
-    bench.feed(opened())
-    assert bench.state.session is None
-    assert [alarm.name for alarm in bench.did(RaiseAlarm)] == ["account"]
-
-
-def test_orders_without_the_venues_word_raise_an_alarm_that_clears() -> None:
-    bench = placed()
-    bench.wait(10)
-    bench.feed(TimerFired("stuck"))
-    assert [alarm.name for alarm in bench.did(RaiseAlarm)] == ["order_stuck"]
-    for leg in LEGS:
-        bench.feed(report(leg))
-    bench.feed(TimerFired("stuck"))
-    assert bench.effects == [ClearAlarm("order_stuck")]
-
-
-def test_closed_families_are_pruned_oldest_first_and_never_placed_again() -> None:
-    bench = ready(families_max=2, intents_per_s_max=100)
-    for n in range(4):
-        bench.feed(PlaceBracket(intent(f"s{n}")))
-        for leg in LEGS:
-            bench.feed(report(leg, "Cancelled", signal_id=f"s{n}", perm_id=10 * n + LEGS.index(leg) + 1))
-    assert list(bench.state.families) == [ids.family_id("apex", name) for name in ("s2", "s3")]
-    assert list(bench.state.done) == [ids.family_id("apex", name) for name in ("s0", "s1")]
-    deleted = [effect.field for effect in bench.did(Project) if not effect.value]
-    assert deleted == []
-    bench.feed(PlaceBracket(intent("s0")))
-    assert not bench.driven(SubmitOrders)
-    bench.feed(report("entry", "Cancelled", signal_id="s0", perm_id=1))
-    assert counted(bench) == {"report_of_pruned": 1}
-    bench.check_replay()
-
-
-def test_open_families_at_their_bound_hold_further_intents_back() -> None:
-    bench = ready(families_max=1)
-    bench.feed(PlaceBracket(intent("s1")))
-    bench.feed(PlaceBracket(intent("s2")))
-    assert not bench.driven(SubmitOrders)
-    assert counted(bench)["held.families"] == 1
-
-
-def test_fills_beyond_the_bound_are_folded_away_without_moving_the_position() -> None:
-    bench = working(fills_max=2)
-    for n in range(5):
-        fill = msgspec.structs.replace(execution(f"e.{n}.01", 10, 100 + n), ts_event_ns=START + n)
-        bench.feed(fill)
-    assert len(bench.state.fills) == 2
-    assert bench.state.positions["ACME"].qty == 50 * UNIT
-    bench.feed(execution("e.0.01", 10))
-    assert [note.kind for note in bench.state.incidents] == ["execution_too_old"]
-    assert bench.state.positions["ACME"].qty == 50 * UNIT
-    bench.feed(msgspec.structs.replace(execution("e.4.02", 5, 100), ts_event_ns=START + 4))
-    assert bench.state.positions["ACME"].qty == 45 * UNIT
-    bench.check_replay()
-
-
-def test_projections_follow_orders_and_positions() -> None:
-    bench = working()
-    bench.feed(execution("e.1.01", 60))
-    fields = {(effect.key_type, effect.field): msgspec.json.decode(effect.value) for effect in bench.did(Project)}
-    order = fields["orders", order_id()]
-    assert (order["cum_qty"], order["leaves_qty"], order["state"]) == (60 * UNIT, 40 * UNIT, "partially_filled")
-    assert fields["positions", "ACME"]["qty"] == 60 * UNIT
