@@ -238,6 +238,14 @@ def test_a_temporary_child_that_a_siblings_restart_stopped_never_comes_back(stra
     assert hand.statuses() == "a:running b:stopped c:starting"
 
 
+def test_a_temporary_child_that_ended_by_itself_is_not_revived_by_its_group() -> None:
+    hand = Hand(of(Strategy.ONE_FOR_ALL, "a", worker("b", restart_type=RestartType.TEMPORARY))).all_up()
+    hand.end("b", ExitReason.CRASHED)
+    assert hand.end("a") == [start("a", 2)]
+    assert hand.serve("a") == []
+    assert hand.statuses() == "a:running b:stopped"
+
+
 def test_a_temporary_child_never_started_yet_keeps_its_turn_through_a_siblings_restart() -> None:
     hand = Hand(of(Strategy.REST_FOR_ONE, "a", worker("b", restart_type=RestartType.TEMPORARY)))
     assert hand.end("a") == [start("a", 2)]
@@ -370,6 +378,14 @@ def test_the_second_notice_of_one_exit_is_counted_and_ignored() -> None:
     assert hand.state.counters == policy.PolicyCounters(notices_ignored=1, restarts_counted=1)
 
 
+def test_the_second_notice_of_a_child_that_waits_out_its_backoff_does_not_count_again() -> None:
+    hand = Hand(of(Strategy.ONE_FOR_ONE, "a", backoff=Backoff(1.0, 2.0, 5.0))).all_up()
+    hand.end("a")
+    assert hand.end("a") == []
+    assert hand.state.counters == policy.PolicyCounters(notices_ignored=1, restarts_counted=1)
+    assert hand.tick(1.0) == [start("a", 2)]
+
+
 @pytest.mark.parametrize(
     "event",
     [
@@ -440,6 +456,14 @@ def test_an_exit_told_before_the_outage_was_noticed_does_not_count_but_backs_off
     assert hand.state.counters.restarts_counted == 0
     hand.give(policy.DependencyDown())
     assert hand.tick(1.0) == []
+    assert hand.give(policy.DependencyUp()) == [start("a", 2)]
+
+
+def test_the_ledgers_return_ends_the_backoff_of_those_that_wait_for_it() -> None:
+    hand = Hand(ledger_users(backoff=Backoff(4.0, 2.0, 5.0))).all_up()
+    hand.give(policy.DependencyDown())
+    hand.end("a", ExitReason.DEPENDENCY_DOWN)
+    hand.tick(1.0)
     assert hand.give(policy.DependencyUp()) == [start("a", 2)]
 
 
