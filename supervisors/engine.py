@@ -19,13 +19,15 @@ import msgspec
 from loguru import logger
 
 from actors.adapters.identity import IdentityDamaged, IdentityFile
+from actors.adapters.image_file import remove_image
 from actors.adapters.inspection import ServerAway
 from actors.adapters.ledger_check import LedgerRefused, check_ledger, release_owners
 from actors.adapters.logs import log_to_file, log_to_terminal
+from actors.adapters.market_wiring import check_dry_run
 from actors.adapters.redis_binary import BinaryRefused
 from actors.adapters.redis_client import Purpose, ServerKind, SettingsRefused, check_settings, connect, probe
 from actors.adapters.redis_server import EmbeddedRedis, ServerFailed
-from config.schema import Settings
+from config.schema import Settings, SettingsError
 from supervisors.boot import Booted, boot
 from supervisors.exit_note import read_exit_note
 from supervisors.guardian import EngineProcess, RunDirTaken, RunLock, SessionRecord, StaleProcessesRemain, clear_stale
@@ -53,6 +55,7 @@ class RefusedToWipe(RuntimeError):
 
 
 REFUSALS = (
+    SettingsError,
     RunDirTaken,
     StaleProcessesRemain,
     RefusedToWipe,
@@ -106,6 +109,7 @@ class Guardian:
 
     def run(self, fresh: bool) -> int:
         """Serve until told to stop. Raises what refuses a start (see `run_engine`)."""
+        check_dry_run(self.settings)
         self.run_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         with RunLock(self.run_dir) as lock:
             record = SessionRecord.load(self.run_dir)
@@ -116,6 +120,7 @@ class Guardian:
                 _refuse_fresh_while_halted(self.run_dir)
                 for kind in ServerKind:  # once its files are gone, a server that was left can no longer be found
                     EmbeddedRedis(kind, self.run_dir).stop_leftover()
+                remove_image(self.run_dir)
                 _wipe(self.run_dir, keep={lock.path.name, MARKS_NAME})
             shutil.rmtree(self.run_dir / "exits", ignore_errors=True)
             signals = _SignalPipe()
@@ -345,6 +350,7 @@ class Guardian:
                 kill_if_same(one.identity, signal.SIGKILL)
         for server in reversed(self._redis):
             server.stop(1.0)
+        remove_image(self.run_dir)
 
 
 def run_engine(settings: Settings, fresh: bool, view_arguments: list[str] | None) -> tuple[int, str]:

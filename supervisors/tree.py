@@ -21,7 +21,7 @@ def build_tree(settings: Settings) -> SupervisorSpec:
         period_s=60.0,
         backoff=_BACKOFF,
         children=(
-            # _market(settings),
+            _market(settings),
             _execution(settings),
             _research(settings),
         ),

@@ -11,6 +11,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from actors.adapters import market_wiring
 from actors.adapters.assembly import Assembly, BuildContext, HostedDriver
 from actors.adapters.clock import SystemClock
 from actors.adapters.fault_plan import FaultPlan
@@ -33,6 +34,21 @@ from kernels.sizing import FIXED, Caps
 BROKER = "broker.paper"
 PRICE_CLIENT_ID_OFFSET = 1
 """The market-data session is a client of its own: IB closes a second session with one id."""
+
+
+def book(context: BuildContext) -> Assembly:
+    """The owner of the book image."""
+    return _assemble(context, *market_wiring.book(context))
+
+
+def feed(context: BuildContext) -> Assembly:
+    """One shard of the spot feed."""
+    return _assemble(context, *market_wiring.feed(context))
+
+
+def evaluator(context: BuildContext) -> Assembly:
+    """Cycles over the image."""
+    return _assemble(context, *market_wiring.evaluator(context))
 
 
 def broker(context: BuildContext) -> Assembly:
