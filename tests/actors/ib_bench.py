@@ -172,6 +172,9 @@ class Proxy:
         self.connections = 0
         self.silent_below = 0
         """Connections numbered below this forward nothing."""
+        self.reading = threading.Event()
+        """Cleared: takes no more bytes from the client, until its socket is full."""
+        self.reading.set()
         self.rewrite: Callable[[list[str]], list[str] | None] | None = None
         self._sockets: list[socket.socket] = []
         threading.Thread(target=self._accept, daemon=True).start()
@@ -185,6 +188,7 @@ class Proxy:
         self._sockets[-2].sendall(_framed(fields))
 
     def close(self) -> None:
+        self.reading.set()
         for one in [self._server, *self._sockets]:
             one.close()
 
@@ -206,6 +210,8 @@ class Proxy:
         waiting = bytearray()
         try:
             while data := source.recv(1 << 16):
+                if from_client:
+                    self.reading.wait()
                 if number < self.silent_below:
                     continue
                 if from_client:

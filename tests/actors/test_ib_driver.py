@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from actors.adapters import ib_link
 from actors.adapters.assembly import BeatReturned
 from actors.adapters.ib_submissions import NOT_CONNECTED_CODE
 from actors.messages import (
@@ -263,6 +264,28 @@ def test_an_order_status_names_the_reference_that_an_open_order_told(gateway: Ga
         answer = read(other, other.opened())
         assert {order.client_order_id for order in answer.open_orders} == set(told)
         assert {order.client_id for order in answer.open_orders} == {7}
+
+
+def test_a_socket_that_takes_no_more_bytes_claims_nothing_of_what_it_has_in_part(
+    proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ib_link, "FLUSH_S_MAX", 0.3)
+    with Bench(proxy.port, probe_every_s=600.0, messages_per_s_max=100_000) as bench:
+        session = bench.opened()
+        bench.driver.post(bracket(session, "known", entry_px="480.00", stop_px="470.00"))
+        bench.wait(SubmitWritten)
+        proxy.reading.clear()
+        for number in range(100):
+            large = bracket(session, f"s{number}", first_order_id=session.next_order_id + 3 * (number + 1))
+            tickets = tuple(msgspec.structs.replace(ticket, account="D" * 100_000) for ticket in large.tickets)
+            bench.driver.post(msgspec.structs.replace(large, tickets=tickets))
+        assert "took no bytes" in bench.wait(SessionLost).reason
+        bench.until(lambda: len(bench.of(SubmitWritten)) + len(bench.of(SubmitNotSent)) == 100)
+        bench.settled()
+        # 101 were posted: the one that the socket has in part is neither written nor unsent.
+        ended = {event.intent_id for event in (*bench.of(SubmitWritten), *bench.of(SubmitNotSent))}
+        assert len(ended) == 100
+        assert bench.of(SubmitNotSent)
 
 
 def test_a_halt_stops_the_submissions_that_still_wait_for_the_pace(gateway: GatewayProcess, bench: Bench) -> None:
