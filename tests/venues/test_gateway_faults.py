@@ -190,7 +190,7 @@ def test_while_1100_holds_fills_happen_and_are_not_told(gateway: GatewayProcess,
     frames = client.sync()
     assert [word for word in words(frames) if not word.startswith("-1")] == []
     assert [frame[3] for frame in frames if frame[0] == "4"] == ["1100", "1101"]
-    assert [frame[4] for frame in frames if frame[:2] == ["1", "6"] and frame[3] == "2"] == ["179.02"]
+    assert [frame for frame in frames if frame[0] == "1"] == [], "no ticks while lost, and 1101 ends subscriptions"
     client.send(7, 3, 77, 0, "", "", "", "", "", "")
     assert [frame[0] for frame in client.sync()] == ["11", "59", "55"]
     gateway.fault("message", code=1102)
@@ -250,6 +250,15 @@ def test_order_ids_roll_back_and_a_used_id_means_a_new_order(gateway: GatewayPro
     again.send(8, 1, 1)
     assert again.until("9")[-1] == ["9", "1", "8"]
     again.close()
+
+
+def test_a_kind_of_request_is_not_answered(gateway: GatewayProcess, client: RawClient) -> None:
+    gateway.fault("unanswered", request=61, nth=2, count=2)
+    for _ in range(4):
+        client.send(61, 1)
+        client.send(5, 1)
+    assert [frame[0] for frame in client.sync()] == ["62", "53", "53", "53", "62", "53"]
+    assert gateway.status()["faults_struck"] == {"unanswered": 2}
 
 
 def test_the_broker_cancels_an_order_and_the_day_ends(gateway: GatewayProcess, client: RawClient) -> None:

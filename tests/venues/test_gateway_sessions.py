@@ -171,6 +171,10 @@ def test_a_client_that_vanishes_frees_its_id(gateway: GatewayProcess) -> None:
     client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     client.close()
     gateway.wait_for("the id is free", lambda g: g.status()["clients"] == [])
+    again = RawClient(gateway.port)
+    again.start(9)
+    assert [frame[0] for frame in again.sync()][:2] == ["15", "9"]
+    again.close()
 
 
 def test_a_busy_port_is_refused_by_number_with_a_remedy(tmp_path: Path, free_port: Callable[[], int]) -> None:
@@ -256,6 +260,8 @@ def test_the_control_port_answers_each_line_and_refuses_what_makes_no_sense(gate
         {"cmd": "fault", "kind": "nonsense"},
         {"cmd": "fault", "kind": "reject", "count": 0},
         {"cmd": "fault", "kind": "refuse"},
+        {"cmd": "fault", "kind": "unanswered"},
+        {"cmd": "fault", "kind": "reject", "request": 5},
         {"cmd": "fault", "kind": "message"},
         {"cmd": "fault", "kind": "partial_fills"},
         {"cmd": "fault", "kind": "next_order_id"},

@@ -19,6 +19,8 @@ _COST_STEP = Decimal("1e-8")
 
 
 class Position(msgspec.Struct, frozen=True, kw_only=True):
+    """What is held of one stock and what it cost, commissions included."""
+
     con_id: int
     symbol: str
     qty: Decimal = ZERO

@@ -17,6 +17,8 @@ MARKET_RULE_ID = "26"
 
 @dataclass(frozen=True, slots=True)
 class Stock:
+    """One row of the listing: what contract details tell and where its walk starts."""
+
     con_id: int
     symbol: str
     long_name: str

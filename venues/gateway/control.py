@@ -29,6 +29,8 @@ HALF_OPEN_S = 60.0
 
 
 class SetPrice(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="cmd", tag="set_price"):
+    """Put a price; without `last`, the last price is the middle, rounded down to a tick."""
+
     symbol: str
     bid: Decimal
     ask: Decimal
@@ -36,43 +38,49 @@ class SetPrice(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fiel
 
 
 class SetWalk(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="cmd", tag="walk"):
+    """Let prices walk by themselves, or only when they are set."""
+
     on: bool
 
 
 class Ask(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="cmd", tag="status"):
-    pass
+    """Ask for sessions, counts, counters and faults."""
 
 
 class ListOrders(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="cmd", tag="list_orders"):
+    """Ask for all kept orders, or only those that work."""
+
     working_only: bool = False
 
 
 class ListExecutions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="cmd", tag="list_executions"):
-    pass
+    """Ask for all kept executions."""
 
 
 class ListPositions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="cmd", tag="list_positions"):
-    pass
+    """Ask for all positions, flat ones included."""
 
 
 class ListPrices(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="cmd", tag="list_prices"):
-    pass
+    """Ask for the quotes of all symbols."""
 
 
 class AskAccount(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="cmd", tag="account"):
-    pass
+    """Ask for cash, commissions and profits."""
 
 
 class CancelByBroker(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="cmd", tag="cancel_order"):
+    """Cancel a working order without its client having asked."""
+
     perm_id: int
 
 
 class EndDay(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="cmd", tag="end_day"):
-    pass
+    """Cancel the orders that are good for the day only."""
 
 
 class Clear(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="cmd", tag="clear"):
-    pass
+    """End every fault; orders, positions and prices stay."""
 
 
 Command = (
@@ -298,7 +306,7 @@ _SWITCH = Literal["hold_fills", "partial_fills", "delay_fills"]
 
 def _fault(core: GatewayCore, fault: Fault) -> Reply:
     match fault.kind:
-        case "drop_at_place" | "silence" | "reject" | "die_at_place":
+        case "drop_at_place" | "silence" | "reject" | "die_at_place" | "unanswered":
             core.faults.arm(fault)
             return {"armed": core.faults.armed()}
         case "message":

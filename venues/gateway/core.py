@@ -68,6 +68,8 @@ class Shell(Protocol):
 
 
 class GatewayCore:
+    """State, engine, market, faults and sessions of one gateway, joined. Not for threads."""
+
     def __init__(self, settings: GatewaySettings, journal: Journal, clock_ns: Callable[[], int]) -> None:
         """Rebuild the state from the journal. Raises StateError when it belongs to another account."""
         self.settings = settings
@@ -280,6 +282,8 @@ class GatewayCore:
 
     def _quote(self, stock: Stock, quote: Quote) -> None:
         self.engine.quote(stock.con_id, quote, self.clock_ns())
+        if self.faults.lost_connectivity:
+            return
         for client in self.clients.values():
             for req_id, symbol in client.market_data.items():
                 if symbol == stock.symbol:

@@ -55,6 +55,8 @@ class Conduct:
 
 
 class OrderEngine:
+    """Takes tickets, cancels, quotes and time; changes the store and the account. Not for threads."""
+
     def __init__(
         self,
         store: OrderStore,

@@ -1,7 +1,8 @@
 """What the gateway can be told to do wrong: armed by the control port, counted, bounded. Pure.
 
-A fault on placeOrder is armed with `nth` (the first of the coming placeOrders that it hits, counted from the arming)
-and `count` (how many it hits from there on). The first armed fault that matches a placeOrder takes it.
+A fault on placeOrder, or on one kind of request, is armed with `nth` (the first of the coming ones that it hits,
+counted from the arming) and `count` (how many it hits from there on). The first armed fault that matches a message
+takes it.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ Kind = Literal[
     "partial_fills",
     "duplicate_execution",
     "next_order_id",
+    "unanswered",
 ]
 
 
@@ -52,6 +54,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     value: int = 1
     perm_id: int | None = None
     order_ref: str | None = None
+    request: int = 0
 
 
 @dataclass(slots=True)
@@ -76,15 +79,24 @@ class Faults:
         """Raises ValueError when too many are armed, or its numbers make no sense."""
         if fault.nth < 1 or fault.count < 1:
             raise ValueError("nth and count start at 1")
+        if (fault.kind == "unanswered") != (fault.request > 0):
+            raise ValueError("unanswered, and only that, needs request: the message id that is not answered")
         if len(self._armed) >= ARMED_MAX:
             raise ValueError(f"{ARMED_MAX} faults are armed already; clear them first")
         self._armed.append(_Armed(fault, fault.nth - 1, fault.count))
 
     def on_place(self, client_id: int) -> Fault | None:
         """Count a placeOrder against every armed fault of this client; return the one that takes it."""
+        return self._on(client_id, 0)
+
+    def swallows(self, client_id: int, message_id: int) -> bool:
+        """True when a request of this kind is not to be answered."""
+        return self._on(client_id, message_id) is not None
+
+    def _on(self, client_id: int, request: int) -> Fault | None:
         taken: Fault | None = None
         for armed in self._armed:
-            if armed.fault.client_id not in (None, client_id):
+            if armed.fault.client_id not in (None, client_id) or armed.fault.request != request:
                 continue
             if armed.skip:
                 armed.skip -= 1

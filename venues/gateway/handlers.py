@@ -40,7 +40,8 @@ def handle(core: GatewayCore, client: Client, texts: list[str]) -> None:
     """Answer one frame. What cannot be read is answered with error 320 and counted; the session goes on."""
     try:
         request = read_request(texts, client.version, client.client_id)
-        answer(core, client, request)
+        if isinstance(request, PlaceOrder) or not core.faults.swallows(client.client_id, int(texts[0])):
+            answer(core, client, request)
     except WireError as error:
         core.counters["unreadable_requests"] += 1
         req_id = _id_of(texts)
@@ -55,6 +56,7 @@ def _id_of(texts: list[str]) -> int:
 
 
 def answer(core: GatewayCore, client: Client, request: Request) -> None:
+    """Carry out one request; what it replies waits in the outbox. Raises WireError for a filter it cannot read."""
     match request:
         case PlaceOrder():
             core.place(client, request)

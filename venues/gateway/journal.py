@@ -31,6 +31,8 @@ class StateError(Exception):
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """The whole state at the start of a generation of the journal."""
+
     schema_version: int
     generation: int
     account: str
@@ -185,6 +187,7 @@ def replace_file(path: Path, data: bytes) -> None:
 
 
 def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable: a rename or a new file counts only after this. Raises OSError."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -19,6 +19,8 @@ REPEAT_MAX = 200
 
 @dataclass(frozen=True, slots=True)
 class Field:
+    """One field: sent from server version `since` on, and below `until`."""
+
     name: str
     default: str = ""
     since: int = 0

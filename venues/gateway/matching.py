@@ -15,6 +15,8 @@ from venues.gateway.model import Order
 
 
 class Quote(msgspec.Struct, frozen=True):
+    """The top of the book of one stock, and its last price."""
+
     bid: Decimal
     ask: Decimal
     last: Decimal

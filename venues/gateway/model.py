@@ -15,6 +15,8 @@ ZERO = Decimal(0)
 
 
 class State(StrEnum):
+    """Whether an accepted order may still change. IB has more words: `Order.status`."""
+
     WORKING = "Working"
     FILLED = "Filled"
     CANCELLED = "Cancelled"
@@ -146,6 +148,8 @@ class IdsReset(msgspec.Struct, frozen=True, kw_only=True, tag="ids_reset"):
 
 
 class PriceSet(msgspec.Struct, frozen=True, kw_only=True, tag="price"):
+    """Where the price of a symbol is; a restart goes on from there."""
+
     symbol: str
     bid: Decimal
     ask: Decimal
@@ -165,19 +169,27 @@ class OrderTold(msgspec.Struct, frozen=True):
 
 
 class StatusTold(msgspec.Struct, frozen=True):
+    """Send orderStatus alone, as cancels do."""
+
     order: Order
     status: str
 
 
 class ExecutionTold(msgspec.Struct, frozen=True):
+    """Send execDetails, and tell those who watch positions."""
+
     execution: Execution
 
 
 class CommissionTold(msgspec.Struct, frozen=True):
+    """Send the commissionReport of a fill."""
+
     execution: Execution
 
 
 class ErrorTold(msgspec.Struct, frozen=True):
+    """Send an error about an order, or about what was not accepted as one."""
+
     client_id: int
     order_id: int
     code: int

@@ -28,11 +28,13 @@ def time_text(time_ns: int) -> str:
 
 
 def error(version: int, req_id: int, code: int, text: str) -> Fields:
+    """error (4); from version 166 on with an empty advanced reject text."""
     fields = ["4", "2", str(req_id), str(code), text]
     return [*fields, ""] if version >= 166 else fields
 
 
 def order_status(order: Order, status: str, why_held: str) -> Fields:
+    """orderStatus (3) with a status that may differ from the order's own."""
     ticket = order.ticket
     return [
         "3",
@@ -51,6 +53,7 @@ def order_status(order: Order, status: str, why_held: str) -> Fields:
 
 
 def status_told(told: StatusTold) -> Fields:
+    """The orderStatus (3) of a cancel on its way or done."""
     return order_status(told.order, told.status, "" if told.status == "Cancelled" else told.order.why_held)
 
 
@@ -99,11 +102,13 @@ def _order_values(order: Order, stock: Stock, account: str) -> dict[str, str]:
 
 
 def open_order(version: int, order: Order, stock: Stock, account: str, status: str) -> Fields:
+    """openOrder (5)."""
     values = {**_order_values(order, stock, account), "status": status}
     return ["5", *layout.write(OPEN_ORDER, version, values)]
 
 
 def completed_order(version: int, order: Order, stock: Stock, account: str) -> Fields:
+    """completedOrder (101) of an order that is done."""
     values = {
         **_order_values(order, stock, account),
         "status": order.status,
@@ -117,6 +122,7 @@ def completed_order(version: int, order: Order, stock: Stock, account: str) -> F
 
 
 def what_if(version: int, told: WhatIfTold, stock: Stock, account: str) -> Fields:
+    """The openOrder (5) that answers a what-if order: margins and commission."""
     margin, commission = text_of(told.margin), text_of(told.commission)
     names = "initMarginBefore maintMarginBefore equityWithLoanBefore equityWithLoanChange equityWithLoanAfter"
     values = {
@@ -135,6 +141,7 @@ def what_if(version: int, told: WhatIfTold, stock: Stock, account: str) -> Field
 
 
 def execution(version: int, fill: Execution, stock: Stock, req_id: int) -> Fields:
+    """execDetails (11); `req_id` is -1 for a live fill."""
     values = {
         **_contract_values(stock, fill.exchange),
         "reqId": str(req_id),
@@ -156,10 +163,12 @@ def execution(version: int, fill: Execution, stock: Stock, req_id: int) -> Field
 
 
 def commission(fill: Execution) -> Fields:
+    """commissionReport (59); a fill that closed nothing has an unset profit."""
     return ["59", "1", fill.exec_id, text_of(fill.commission), "USD", text_of(fill.realized_pnl), UNSET_DOUBLE, ""]
 
 
 def contract_details(version: int, stock: Stock, req_id: int) -> Fields:
+    """contractData (10) of a stock."""
     values = {
         **_contract_values(stock, "SMART"),
         "reqId": str(req_id),
@@ -179,6 +188,7 @@ def contract_details(version: int, stock: Stock, req_id: int) -> Fields:
 
 
 def position(held: Position, stock: Stock, account: str) -> Fields:
+    """position (61); a flat one is told with quantity 0, which is how a client learns of it."""
     contract = _contract_values(stock, stock.primary_exchange)
     names = ("conId", "symbol", "secType", "", "strike", "", "", "exchange", "currency", "localSymbol", "tradingClass")
     texts = [contract.get(name, "0.0" if name == "strike" else "") for name in names]
@@ -186,6 +196,7 @@ def position(held: Position, stock: Stock, account: str) -> Fields:
 
 
 def portfolio(held: Position, stock: Stock, account: str, last: Decimal) -> Fields:
+    """portfolioValue (7), valued at the last price."""
     contract = _contract_values(stock, "")
     value = held.qty * last
     return [
@@ -196,8 +207,10 @@ def portfolio(held: Position, stock: Stock, account: str, last: Decimal) -> Fiel
 
 
 def tick_price(req_id: int, kind: int, px: Decimal, size: int) -> Fields:
+    """tickPrice (1) of an IB tick type; bid and ask can be traded on, others not."""
     return ["1", "6", str(req_id), str(kind), text_of(px), str(size), flag(kind in (1, 2))]
 
 
 def tick_size(req_id: int, kind: int, size: int) -> Fields:
+    """tickSize (2) of an IB tick type."""
     return ["2", "6", str(req_id), str(kind), str(size)]

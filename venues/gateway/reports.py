@@ -114,5 +114,6 @@ def quote_ticks(req_id: int, before: Quote | None, now: Quote) -> Iterator[Field
 
 
 def pnl_fields(req_id: int, account: Account, quotes: Mapping[int, Quote]) -> Fields:
+    """pnl (94): daily (all there is), unrealized, realized."""
     unrealized, realized = profits(account, quotes)
     return ["94", str(req_id), text_of(unrealized + realized), text_of(unrealized), text_of(realized)]

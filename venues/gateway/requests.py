@@ -19,6 +19,8 @@ from venues.gateway.wire import WireError, to_decimal, to_int
 
 @dataclass(frozen=True, slots=True)
 class PlaceOrder:
+    """placeOrder (3): a new order or the change of one."""
+
     ticket: Ticket
     """With conId and symbol as the client gave them: `wanted` says which stock it is."""
     wanted: Wanted
@@ -26,16 +28,22 @@ class PlaceOrder:
 
 @dataclass(frozen=True, slots=True)
 class CancelOrder:
+    """cancelOrder (4)."""
+
     order_id: int
 
 
 @dataclass(frozen=True, slots=True)
 class ReqOpenOrders:
+    """reqOpenOrders (5) or reqAllOpenOrders (16)."""
+
     all_clients: bool
 
 
 @dataclass(frozen=True, slots=True)
 class ReqExecutions:
+    """reqExecutions (7) with its filter."""
+
     req_id: int
     client_id: int
     account: str
@@ -48,12 +56,16 @@ class ReqExecutions:
 
 @dataclass(frozen=True, slots=True)
 class ReqContractDetails:
+    """reqContractDetails (9)."""
+
     req_id: int
     wanted: Wanted
 
 
 @dataclass(frozen=True, slots=True)
 class ReqMktData:
+    """reqMktData (1)."""
+
     req_id: int
     wanted: Wanted
     snapshot: bool
@@ -61,17 +73,23 @@ class ReqMktData:
 
 @dataclass(frozen=True, slots=True)
 class ReqHistoricalData:
+    """reqHistoricalData (20), of which only the id is read."""
+
     req_id: int
 
 
 @dataclass(frozen=True, slots=True)
 class ReqAccountUpdates:
+    """reqAccountUpdates (6), on or off."""
+
     subscribe: bool
     account: str
 
 
 @dataclass(frozen=True, slots=True)
 class ReqAccountUpdatesMulti:
+    """reqAccountUpdatesMulti (76), which clients send at connect."""
+
     req_id: int
     account: str
     model: str
@@ -79,12 +97,16 @@ class ReqAccountUpdatesMulti:
 
 @dataclass(frozen=True, slots=True)
 class ReqAccountSummary:
+    """reqAccountSummary (62) for these tags."""
+
     req_id: int
     tags: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class ReqPnl:
+    """reqPnL (92)."""
+
     req_id: int
     account: str
 
@@ -106,6 +128,8 @@ class Plain:
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
+    """A message id that this gateway does not know; answered by error 505."""
+
     message_id: int
 
 
@@ -182,6 +206,7 @@ class _Fields:
 
 
 def wanted_of(values: Mapping[str, str]) -> Wanted:
+    """Return what a contract's twelve fields choose. Raises WireError."""
     return Wanted(
         con_id=to_int(values["conId"], "conId"),
         symbol=values["symbol"],

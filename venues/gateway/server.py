@@ -234,7 +234,7 @@ class GatewayServer:
 
 
 def serve(settings: GatewaySettings) -> int:
-    """Run a gateway until SIGTERM or SIGINT; return its exit code: 0 in the end, 2 where it cannot start.
+    """Run a gateway in the main thread until SIGTERM or SIGINT; return 0 in the end, 2 where it cannot start.
 
     Reasons not to start (a busy port, a state folder in use or unreadable) are told on stderr with a remedy.
     """

@@ -20,6 +20,8 @@ _SECOND_NS = 1_000_000_000
 
 
 class Phase(StrEnum):
+    """How far a connection has come."""
+
     PREFIX = "prefix"
     VERSIONS = "versions"
     START = "start"
@@ -42,6 +44,8 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
+    """One message of a running session."""
+
     texts: list[str]
 
 

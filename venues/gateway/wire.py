@@ -61,6 +61,7 @@ class FrameReader:
 
 
 def frame(payload: bytes) -> bytes:
+    """Return the payload with its length before it."""
     return _LENGTH.pack(len(payload)) + payload
 
 
@@ -88,6 +89,7 @@ def text_of(number: Decimal | None, unset: str = UNSET_DOUBLE) -> str:
 
 
 def flag(value: bool) -> str:
+    """IB's text of a truth."""
     return "1" if value else "0"
 
 
