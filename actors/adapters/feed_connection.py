@@ -31,7 +31,10 @@ from kernels.frames import SymbolTable
 FRAME_BYTES_MAX: Final = 64 * 1024
 HANDSHAKE_S_MAX: Final = 5.0
 RECONNECT_S_MIN: Final = 0.1
-RECONNECT_S_MAX: Final = 10.0
+RECONNECT_S_MAX: Final = 5.0
+STABLE_S: Final = 5.0
+"""A connection that lasted this long was a good one: only then does the next wait begin short again."""
+
 CONNECTIONS_BITS: Final = 20
 """An epoch of a slot is the role's epoch and, in the low bits, the number of the connection within it."""
 
@@ -88,8 +91,9 @@ class FeedConnection:
 
     async def run(self) -> None:
         """Connect, and again, until cancelled. Raises Fenced if a later incarnation has the slot."""
+        loop = asyncio.get_running_loop()
         while True:
-            told_s = 0.0
+            told_s, began_s = 0.0, loop.time()
             try:
                 transport, _ = await ws_connect(
                     self._listener,
@@ -105,6 +109,8 @@ class FeedConnection:
             except (OSError, TimeoutError, WSError) as error:
                 self.reason = f"{type(error).__name__}: {error}"[:200]
             self._ended()
+            if loop.time() - began_s >= STABLE_S:
+                self._backoff.reset()
             await asyncio.sleep(max(self._backoff.next_s(), told_s))
 
     def opened(self, transport: WSTransport) -> None:
@@ -243,7 +249,6 @@ class FeedConnection:
             self._capture.write(received_ns, payload)
         if self._fold.apply_frame(payload, received_ns) != NOTHING_CHANGED:
             self._changed = True
-            self._backoff.reset()
 
 
 class _Listener(WSListener):
