@@ -117,11 +117,11 @@ def hung_peer(stage: Stage) -> Any:
     hung, healthy = stage.child(), stage.child()
     assert (stage.ask_child(0, "pid"), stage.ask_child(1, "pid")) == (hung, healthy)
     os.kill(hung, signal.SIGSTOP)
-    stage.ask("tell_child_often", (0, 100))
+    stage.ask("tell_child_often", (0, 50))
     stage.tell_child(1, "note", "heard all the same")
     heard = wait_for(lambda: stage.ask_child(1, "what_was_seen"))
     os.kill(hung, signal.SIGCONT)
-    got = wait_for(lambda: (lambda got: got if len(got) == 100 else None)(stage.ask_child(0, "what_was_seen")))
+    got = wait_for(lambda: (lambda got: got if len(got) == 50 else None)(stage.ask_child(0, "what_was_seen")))
     return {"heard": heard, "delivered_after_all": len(got)}
 
 

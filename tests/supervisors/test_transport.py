@@ -84,8 +84,8 @@ def test_an_admin_of_another_run_is_never_joined(theatre: Theatre) -> None:
 
 
 @pytest.mark.process
-def test_a_hundred_messages_to_a_hung_actor_do_not_hold_up_those_to_others(theatre: Theatre) -> None:
-    assert theatre.play("hung_peer") == {"heard": ["heard all the same"], "delivered_after_all": 100}
+def test_fifty_messages_to_a_hung_actor_do_not_hold_up_those_to_others(theatre: Theatre) -> None:
+    assert theatre.play("hung_peer") == {"heard": ["heard all the same"], "delivered_after_all": 50}
 
 
 def test_a_value_comes_back_through_its_own_key_only() -> None:
