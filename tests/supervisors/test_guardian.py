@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -16,9 +17,12 @@ import pytest
 from supervisors.guardian import RunDirTaken, RunLock, SessionRecord, clear_stale
 from supervisors.lifeline import ProcessIdentity, ProcessWatch
 from supervisors.session_record import RUN_ID_VARIABLE, RecordedProcess, holds_open, mark_path
+from supervisors.transport import admin_port
 from tests.supervisors.processes import eventually, python, read_when_written, sleeper
 
 pytestmark = pytest.mark.process
+RUN_ID = uuid.uuid4().hex
+"""Of this very test run: another one on the same machine must not be taken for it."""
 
 HOLD_THE_LOCK = """
 import sys, time
@@ -48,7 +52,7 @@ def engine(report):
 
 with RunLock(run_dir):
     engine = EngineProcess.start(engine)
-    SessionRecord.of("run-1", (engine.identity,)).save(run_dir)
+    SessionRecord.of(sys.argv[3], (engine.identity,)).save(run_dir)
     (run_dir / "engine").write_text(f"{engine.identity.pid}\\n")
     time.sleep(600)
 """
@@ -118,7 +122,7 @@ with RunLock(Path(sys.argv[1])):
 
 def test_after_a_kill_of_run_py_everything_it_forked_is_cleared_and_a_bystander_is_not(tmp_path: Path) -> None:
     run_dir, told = tmp_path / "run", tmp_path / "told"
-    with sleeper() as bystander, python(A_RUN, str(run_dir), str(told)) as run:
+    with sleeper() as bystander, python(A_RUN, str(run_dir), str(told), RUN_ID) as run:
         engine = ProcessIdentity.of(int(read_when_written(run_dir / "engine")))
         actor, admin = (ProcessIdentity.of(int(pid)) for pid in read_when_written(told).split())
         run.kill()
@@ -141,7 +145,7 @@ def test_after_a_kill_of_run_py_everything_it_forked_is_cleared_and_a_bystander_
 
 def test_what_was_forked_is_known_even_after_the_run_directory_was_emptied(tmp_path: Path) -> None:
     run_dir, told = tmp_path / "run", tmp_path / "told"
-    with python(A_RUN, str(run_dir), str(told)) as run:
+    with python(A_RUN, str(run_dir), str(told), RUN_ID) as run:
         engine = ProcessIdentity.of(int(read_when_written(run_dir / "engine")))
         read_when_written(told)
         record = SessionRecord.load(run_dir)
@@ -158,7 +162,7 @@ def test_a_reused_pid_in_the_record_is_never_touched(tmp_path: Path) -> None:
     with sleeper() as bystander:
         identity = ProcessIdentity.of(bystander.pid)
         reused = msgspec.structs.replace(identity, started_at=identity.started_at + "1")
-        record = SessionRecord("run-1", None, (RecordedProcess(reused, os.getsid(bystander.pid)),))
+        record = SessionRecord(RUN_ID, None, (RecordedProcess(reused, os.getsid(bystander.pid)),))
         assert clear_stale(record) == ()
         assert bystander.poll() is None
 
@@ -166,24 +170,24 @@ def test_a_reused_pid_in_the_record_is_never_touched(tmp_path: Path) -> None:
 def test_a_recorded_process_that_is_in_another_session_now_is_not_touched() -> None:
     with sleeper() as process:
         identity = ProcessIdentity.of(process.pid)
-        record = SessionRecord("run-1", None, (RecordedProcess(identity, os.getsid(process.pid) + 1),))
+        record = SessionRecord(RUN_ID, None, (RecordedProcess(identity, os.getsid(process.pid) + 1),))
         assert clear_stale(record) == ()
         assert process.poll() is None
 
 
 def test_a_recorded_process_is_cleared() -> None:
     with sleeper() as process:
-        record = SessionRecord.of("run-1", (), (ProcessIdentity.of(process.pid),))
+        record = SessionRecord.of(RUN_ID, (), (ProcessIdentity.of(process.pid),))
         assert [one.known_by for one in clear_stale(record)] == ["the record"]
         assert process.wait() == -signal.SIGKILL
 
 
 def test_an_executed_program_is_known_by_the_run_id_in_its_environment_and_no_other() -> None:
     code = "import time; time.sleep(600)"
-    record = SessionRecord("run-1", None, ())
+    record = SessionRecord(RUN_ID, None, ())
     with (
-        python(code, environment={RUN_ID_VARIABLE: "run-1"}) as ours,
-        python(code, environment={RUN_ID_VARIABLE: "run-2"}) as theirs,
+        python(code, environment={RUN_ID_VARIABLE: RUN_ID}) as ours,
+        python(code, environment={RUN_ID_VARIABLE: RUN_ID + "2"}) as theirs,
     ):
         # Between fork and exec it still shows our environment.
         eventually(lambda: "APEX" in Path(f"/proc/{ours.pid}/environ").read_text(), "the program is executed")
@@ -199,12 +203,12 @@ from supervisors.guardian import SessionRecord, clear_stale
 from supervisors.session_record import RUN_ID_VARIABLE
 child = os.fork()
 if child == 0:
-    cleared = clear_stale(SessionRecord("run-1", None, ()))
+    cleared = clear_stale(SessionRecord(sys.argv[2], None, ()))
     Path(sys.argv[1]).write_text(f"{len(cleared)}\\n")
 else:
     os.waitpid(child, 0)
 """
-    with python(code, str(tmp_path / "told"), environment={RUN_ID_VARIABLE: "run-1"}) as process:
+    with python(code, str(tmp_path / "told"), RUN_ID, environment={RUN_ID_VARIABLE: RUN_ID}) as process:
         assert read_when_written(tmp_path / "told") == "0"
         assert process.wait(30) == 0
 
@@ -212,10 +216,10 @@ else:
 def test_a_record_survives_the_way_through_the_disk_and_an_unreadable_one_is_none(tmp_path: Path) -> None:
     with RunLock(tmp_path):
         mine = ProcessIdentity.of(os.getpid())
-        SessionRecord.of("run-1", (mine,)).save(tmp_path)
+        SessionRecord.of(RUN_ID, (mine,)).save(tmp_path)
         loaded = SessionRecord.load(tmp_path)
         assert loaded is not None
-        assert loaded.run_id == "run-1"
+        assert loaded.run_id == RUN_ID
         assert loaded.guardian == mine
         assert loaded.processes == (RecordedProcess(mine, os.getsid(0)),)
         assert loaded.marks == (str(mark_path(tmp_path, mine)),)
@@ -401,3 +405,87 @@ def test_a_watched_process_that_is_gone_already_ends_the_engine_at_once() -> Non
     watch = ProcessWatch(identity)
     assert watch.gone()
     watch.close()
+
+
+# With the real actor system
+
+ENGINE_WITH_ACTORS = (
+    PRELUDE
+    + """
+from pathlib import Path
+from supervisors.guardian import RunLock, SessionRecord, clear_stale
+from supervisors.lifeline import die_with_parent
+from supervisors.transport import admin_port, start_system
+from tests.supervisors.stage import Do, Player
+
+run_dir = Path(sys.argv[1])
+guardian = os.getpid()
+
+def start():
+    port = admin_port(run_dir)
+    def body(report):
+        die_with_parent(guardian)
+        system = start_system(port, os.urandom(32))
+        root = system.createActor(Player)
+        pid = system.ask(root, Do("pid"), 20)
+        child = system.ask(root, Do("spawn", "Player"), 20)
+        admin = int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
+        os.write(report, f"{pid} {admin} {child}\\n".encode())
+        time.sleep(600)
+        return 0
+    engine = EngineProcess.start(body)
+    identities = [ProcessIdentity.of(int(pid)) for pid in until_report(engine)]
+    engine.watch_also(*identities[:2])
+    return port, engine, identities
+"""
+)
+
+
+@pytest.mark.parametrize("victim", ["starter", "root", "admin"])
+def test_whichever_process_of_the_engine_is_killed_all_go_and_it_starts_again_on_the_same_port(
+    victim: str, tmp_path: Path
+) -> None:
+    said = run_script(
+        ENGINE_WITH_ACTORS
+        + f"""
+with RunLock(run_dir):
+    port, engine, (root, admin, child) = start()
+    os.kill({{"starter": engine.identity, "root": root, "admin": admin}}["{victim}"].pid, signal.SIGKILL)
+    select.select(engine.descriptors(), [], [], 20)
+    gone = engine.gone()
+    engine.kill_session()
+    left = [one.is_alive() for one in (engine.identity, root, admin, child)]
+    again, engine, (root, admin, child) = start()
+    print(gone, any(left), again == port, child.is_alive())
+    engine.kill_session()
+    print(any(one.is_alive() for one in (engine.identity, root, admin, child)))
+""",
+        str(tmp_path / "run"),
+    )
+    assert said.split() == ["True", "False", "True", "True", "False"]
+
+
+def test_after_a_kill_of_run_py_the_next_run_clears_admin_and_actors_and_has_their_port_again(tmp_path: Path) -> None:
+    run_dir, told = tmp_path / "run", tmp_path / "told"
+    code = (
+        ENGINE_WITH_ACTORS
+        + """
+with RunLock(run_dir):
+    port, engine, identities = start()
+    Path(sys.argv[2]).write_text(f"{port} {' '.join(str(one.pid) for one in identities)}\\n")
+    time.sleep(600)
+"""
+    )
+    with sleeper() as bystander, python(code, str(run_dir), str(told)) as run:
+        port, *pids = (int(word) for word in read_when_written(told).split())
+        processes = [ProcessIdentity.of(pid) for pid in pids]
+        run.kill()
+        run.wait()
+        with RunLock(run_dir):
+            # No record was written, as if it had died before it could: the mark is enough.
+            record = SessionRecord.load(run_dir)
+            assert record is not None
+            assert {one.known_by for one in clear_stale(record)} == {"the mark"}
+            assert not any(one.is_alive() for one in processes)
+            assert admin_port(run_dir) == port
+        assert bystander.poll() is None
