@@ -34,6 +34,7 @@ class FaultRates(msgspec.Struct, frozen=True):
     venue_rejects: float = 0.0
     submit_late: float = 0.0
     drop_on_submit: float = 0.0
+    worker_ahead: float = 0.0
     ids_rolled_back: float = 0.0
     fill_corrected: float = 0.0
     halt_per_s: float = 0.0
@@ -64,6 +65,7 @@ _RANGES: dict[str, tuple[float, ...]] = {
     "venue_rejects": (0.0, 0.0, 0.1),
     "submit_late": (0.0, 0.3, 0.9),
     "drop_on_submit": (0.0, 0.2, 0.6),
+    "worker_ahead": (0.0, 0.3, 0.6),
     "ids_rolled_back": (0.0, 0.0, 0.2),
     "fill_corrected": (0.0, 0.0, 0.1),
     "halt_per_s": (0.0, 0.0, 0.01),

@@ -6,7 +6,6 @@ read them, and `dump` gives the bytes that two runs of one seed must have in com
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator
 
 import msgspec
@@ -107,10 +106,6 @@ class LedgerStore:
             "projections": projections,
         }
         return msgspec.json.encode(everything)
-
-    def digest(self) -> str:
-        """A short name for `dump`."""
-        return hashlib.blake2b(self.dump(), digest_size=12).hexdigest()
 
 
 class SimLedger:

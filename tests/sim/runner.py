@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 
 import msgspec
@@ -28,11 +29,15 @@ class Result(msgspec.Struct, frozen=True):
     lines: tuple[str, ...] = ()
 
 
-def simulate(seed: int, steps: int = STEPS, plant: str = "", world: str = "engine") -> Result:
-    """Run one seed."""
+def simulate(
+    seed: int, steps: int = STEPS, plant: str = "", world: str = "engine", consequences: bool = False
+) -> Result:
+    """Run one seed; `consequences`: only by the laws that see what comes of a bug, not by those that see it happen."""
     simulation = ASSEMBLIES[world](seed, steps)
     if plant:
         PLANTS[plant](simulation)
+    if consequences:
+        simulation.judge_by_consequences()
     try:
         simulation.run()
     except Violation as violation:
@@ -48,7 +53,7 @@ def _result(simulation: Simulation, violation: Violation | None) -> Result:
         step=simulation.scheduler.step,
         lives=sum(host.lives for host in simulation.hosts.values()),
         signals=simulation.signals,
-        digest=simulation.store.digest(),
+        digest=hashlib.blake2b(simulation.fingerprint(), digest_size=12).hexdigest(),
         lines=tuple(simulation.scheduler.lines(WINDOW)) if violation else (),
     )
 

@@ -18,10 +18,10 @@ def test_delivery_recovery_and_fencing_hold_whatever_fails(seed: int) -> None:
     assert not result.law, f"seed {seed}: {result.law}: {result.text}"
 
 
-@pytest.mark.parametrize(("plant", "seed"), [("ack_before_outcome", 0), ("missing_fence", 5), ("discarded_outbox", 0)])
-def test_a_planted_bug_in_the_shell_is_seen(plant: str, seed: int) -> None:
+@pytest.mark.parametrize("plant", ["ack_before_outcome", "missing_fence", "discarded_outbox"])
+def test_a_planted_bug_in_the_shell_is_seen_without_a_venue(plant: str) -> None:
     """Bugs of the shell need no venue to be found."""
-    assert simulate(seed, 600, plant, "toys").law
+    assert any(simulate(seed, 600, plant, "toys").law for seed in range(60))
 
 
 def test_a_snapshot_with_any_flipped_byte_is_passed_over_and_never_believed() -> None:

@@ -157,6 +157,7 @@ class BrokerDriver:
         self.scheduler: Scheduler = gateway.venue.scheduler
         self.session: Session | None = None
         self.dead = False
+        self._queue: list[AnyMessage] = []
         self._free_ns = 0
 
     def start(self) -> None:
@@ -164,7 +165,12 @@ class BrokerDriver:
         self.scheduler.after(self.scheduler.between(MS, 200 * MS), "connect", self._connect)
 
     def die(self) -> None:
-        """The process and its socket are gone, and so are the commands it had not yet written."""
+        """The process and its socket are gone, and so are the commands its worker had not yet written.
+
+        The worker is a thread of its own: it may have written one or more while the actor was dying.
+        """
+        while self._queue and not self.dead and self.scheduler.chance(self.gateway.rates().worker_ahead):
+            self._take(self._queue[0], from_queue=True)
         self.dead = True
         if self.session is not None:
             self.session.end(self.gateway.rates().submit_late)
@@ -173,6 +179,7 @@ class BrokerDriver:
         """Queue a command; the worker takes it a moment later, in order."""
         due_ns = max(self._free_ns, self.scheduler.now_ns + self.scheduler.between(10_000, 3 * MS))
         self._free_ns = due_ns
+        self._queue.append(command)
         self.scheduler.after(due_ns - self.scheduler.now_ns, f"take {command}", lambda: self._take(command))
 
     # ---- the session
@@ -211,12 +218,13 @@ class BrokerDriver:
 
     # ---- commands
 
-    def _take(self, command: AnyMessage) -> None:
-        if self.dead:
+    def _take(self, command: AnyMessage, from_queue: bool = False) -> None:
+        if self.dead or not any(command is queued for queued in self._queue):
             return
-        if self.incarnation.paused:  # a stopped process writes nothing
+        if self.incarnation.paused and not from_queue:  # a stopped process writes nothing
             self.scheduler.after(MS, f"take {command} (paused)", lambda: self._take(command))
             return
+        self._queue = [queued for queued in self._queue if queued is not command]
         match command:
             case SubmitOrders():
                 self._submit(command)

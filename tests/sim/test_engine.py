@@ -1,0 +1,80 @@
+"""The engine's own roles under every fault: clean seeds pass, and bugs put in on purpose are seen."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+
+from tests.sim.plants import PLANTS
+from tests.sim.runner import STEPS, command, default_world, simulate
+
+CLEAN_SEEDS = 80
+SEARCHED = 200
+
+FOUND_IN_THE_ACT = {
+    "send_before_journal": (0, 1),
+    "ack_before_outcome": (0, 1),
+    "missing_fence": (7, 12, 29),
+    "discarded_outbox": (0, 1),
+    "double_resend": (0, 1),
+    "stale_row_used": (0, 1),
+}
+"""Seeds that found each, from `python -m tests.sim --plant NAME --seeds 200`."""
+
+FOUND_BY_CONSEQUENCES = {
+    "send_before_journal": (30, 42, 51),
+    "ack_before_outcome": (0, 3, 7),
+    "missing_fence": (12, 29, 43),
+    "discarded_outbox": (0, 1),
+    "double_resend": (1, 2),
+    "stale_row_used": (0, 1),
+}
+"""The same with the laws silent that catch a bug in the act: by a doubled order, a lost signal, an undelivered debt."""
+
+
+@pytest.mark.parametrize("seed", range(CLEAN_SEEDS))
+def test_no_law_is_broken_whatever_fails(seed: int) -> None:
+    result = simulate(seed)
+    assert not result.law, f"{result.law}: {result.text}\n{command(result, STEPS, '', 'engine')}"
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_no_stale_invalid_or_torn_row_is_used_whatever_feeds_do(seed: int) -> None:
+    result = simulate(seed, world="market")
+    assert not result.law, f"{result.law}: {result.text}\n{command(result, STEPS, '', 'market')}"
+
+
+@pytest.mark.parametrize("plant", sorted(FOUND_IN_THE_ACT))
+def test_a_planted_bug_is_caught_in_the_act_by_the_seeds_that_found_it(plant: str) -> None:
+    found_by(plant, FOUND_IN_THE_ACT[plant], consequences=False)
+
+
+@pytest.mark.parametrize("plant", sorted(FOUND_BY_CONSEQUENCES))
+def test_a_planted_bug_is_found_by_what_comes_of_it_alone(plant: str) -> None:
+    found_by(plant, FOUND_BY_CONSEQUENCES[plant], consequences=True)
+
+
+def found_by(plant: str, seeds: tuple[int, ...], consequences: bool) -> None:
+    """Replay the recorded seeds; any change of the engine may deal others, so search on as far as is promised."""
+    world = default_world(plant)
+    if any(simulate(seed, plant=plant, world=world, consequences=consequences).law for seed in seeds):
+        return
+    for seed in range(SEARCHED):
+        if simulate(seed, plant=plant, world=world, consequences=consequences).law:
+            warnings.warn(f"{plant} is found by seed {seed} now, no more by {seeds}: record it", stacklevel=2)
+            return
+    pytest.fail(f"{plant} is not found within {SEARCHED} seeds")
+
+
+def test_every_plant_has_seeds_that_find_it() -> None:
+    assert sorted(FOUND_IN_THE_ACT) == sorted(FOUND_BY_CONSEQUENCES) == sorted(PLANTS)
+
+
+def test_a_failing_seed_says_the_one_command_that_shows_it_again() -> None:
+    result = simulate(0, plant="double_resend")
+    assert result.law
+    assert result.lines
+    assert command(result, STEPS, "double_resend", "engine") == "python -m tests.sim --seed 0 --plant double_resend"
+    again = simulate(0, plant="double_resend")
+    assert (again.law, again.text, again.step, again.digest) == (result.law, result.text, result.step, result.digest)
