@@ -64,6 +64,6 @@ def parse_fixed8(text: npt.NDArray[np.uint8], start: int, stop: int) -> tuple[np
 @njit(cache=True, nogil=True, inline="always")
 def _appended(count: np.uint64, digit: np.uint64, status: int) -> tuple[np.uint64, int]:
     """Return the count with one more digit, or COUNT_MAX and CAPPED once it does not fit: capped it stays."""
-    if status & CAPPED or count > (_COUNT_MAX - digit) // _TEN:
+    if count > (_COUNT_MAX - digit) // _TEN:
         return _COUNT_MAX, status | CAPPED
     return count * _TEN + digit, status

@@ -112,7 +112,11 @@ def test_a_row_of_an_older_epoch_counts_only_once_the_new_one_has_written_it() -
     image = plain_image()
     old = live_writer(image, epoch=1)
     old.write_row(0, 1, 2, 3, 4, 5, NOW_NS)
-    new = live_writer(image, epoch=2)
+    new = FeedWriter(image, 0, 2)
+    new.write_row(1, 1, 2, 3, 4, 5, NOW_NS)
+    assert verdict(image, 1) is Verdict.FEED_DEAD, "the old epoch's beat is not the new one's"
+    new.beat(NOW_NS)
+    assert verdict(image, 1) is Verdict.LIVE
     assert verdict(image, 0) is Verdict.FEED_DEAD
     new.write_row(0, 1, 2, 3, 4, 5, NOW_NS)
     assert verdict(image, 0) is Verdict.LIVE

@@ -175,6 +175,14 @@ def test_streams_are_merged_by_time_and_nothing_coalesces(tmp_path: Path, listin
     assert whole.evaluations == 60 * 3 + 6
 
 
+def test_the_replays_clock_never_goes_back() -> None:
+    replay = folded([b"%d %b" % (20 * 10**9, line.split(b" ", 1)[1]) for line in fair_lines()])
+    cheap = ticker("ETHBTC", 2, "0.0600", "0.0601")
+    (found, *_) = replay.apply_line(parse_line(b"%d %b" % (10**9, cheap)))
+    assert found.evaluated_ns == 20 * 10**9
+    assert {leg.age_ns for leg in found.legs} == {0}
+
+
 def test_a_gzip_file_that_breaks_off_is_replayed_as_far_as_it_goes_and_named(tmp_path: Path, listing: Path) -> None:
     chance = random.Random(7)
     lines = fair_lines() + [
