@@ -20,6 +20,7 @@ that closed, the `retired_max` newest can come back.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import assert_never
 
@@ -153,6 +154,12 @@ class Allocator:
     def initial(self) -> AllocatorState:
         """No signal taken."""
         return AllocatorState()
+
+    def show(self, state: AllocatorState, now_ns: int) -> dict[str, str]:
+        """Return what the console shows."""
+        outcomes = Counter(outcome.outcome.value for outcome in state.outcomes.values())
+        shown = {name: str(count) for name, count in sorted(outcomes.items())}
+        return shown | {"open brackets": str(len(state.open)), "positions": str(len(state.positions))}
 
     def migrate(self, schema_version: int, state: bytes) -> bytes:
         """There is no earlier version."""

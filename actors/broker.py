@@ -21,6 +21,7 @@ Full: held intents beyond `held_max` are refused; closed families beyond `famili
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import assert_never
 
 import msgspec
@@ -66,7 +67,7 @@ from actors.messages import (
     VenuePosition,
     VenueRead,
 )
-from kernels.order_state import UNRESOLVED
+from kernels.order_state import UNRESOLVED, WORKING
 from kernels.positions import average_px
 
 BrokerInput = (
@@ -107,6 +108,17 @@ class Broker:
     def initial(self) -> BrokerState:
         """Nothing known, gate shut."""
         return BrokerState()
+
+    def show(self, state: BrokerState, now_ns: int) -> dict[str, str]:
+        """Return what the console shows."""
+        session, gate = state.session, state.gate
+        shown = {"session": f"{session.account} client {session.client_id}" if session is not None else "none"}
+        open_s = 0.0 if gate is None else (gate.expires_ns - now_ns) / 1e9
+        shown["gate"] = f"open for {open_s:.0f} s more" if open_s > 0 else "shut"
+        states = Counter(order.state for family in state.families.values() for order in family.orders)
+        unresolved = sum(count for order_state, count in states.items() if order_state in UNRESOLVED)
+        working = sum(count for order_state, count in states.items() if order_state in WORKING)
+        return shown | {"working": str(working), "unresolved": str(unresolved), "held": str(len(state.held))}
 
     def migrate(self, schema_version: int, state: bytes) -> bytes:
         """There is no earlier version."""

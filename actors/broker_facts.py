@@ -124,10 +124,14 @@ def fold_commission(turn: Turn, report: CommissionReported) -> None:
     turn.positions = {**turn.positions, fill.symbol: msgspec.structs.replace(position, commission=commission)}
 
 
+PLAIN_NOTICES = frozenset({202, 399})
+"""Order cancelled, order held until the open: the order's own report says the same."""
+
+
 def fold_error(turn: Turn, report: VenueErrorReported) -> None:
     """Count and show; never a change of state."""
     turn.count("venue_error")
-    if report.venue_order_id > 0:
+    if report.venue_order_id > 0 and report.code not in PLAIN_NOTICES:
         text = f"order {report.venue_order_id}: {report.code} {report.text}"
         turn.effects.append(RaiseAlarm("venue_error", Severity.INFO, text))
 

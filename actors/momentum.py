@@ -20,6 +20,7 @@ import msgspec
 
 from actors.effects import Count, Effect, Publish
 from actors.messages import Envelope, PriceSeen, Recovered, Side, Signal
+from kernels.fixed8 import format_fixed8
 
 BPS = 10_000
 SECOND_NS = 1_000_000_000
@@ -77,6 +78,10 @@ class Momentum:
     def initial(self) -> MomentumState:
         """No price seen."""
         return MomentumState()
+
+    def show(self, state: MomentumState, now_ns: int) -> dict[str, str]:
+        """Return what the console shows: the newest price of each stock."""
+        return {name: format_fixed8(window.prices[-1]) for name, window in state.windows.items() if window.prices}
 
     def migrate(self, schema_version: int, state: bytes) -> bytes:
         """There is no earlier version."""

@@ -141,6 +141,20 @@ class Reconciler:
         """No session, gate shut."""
         return ReconcilerState()
 
+    def show(self, state: ReconcilerState, now_ns: int) -> dict[str, str]:
+        """Return what the console shows; `gate` first, with the reason where it is shut."""
+        standing = [one.finding for one in state.findings.values() if one.confirmed]
+        if state.gate_open:
+            gate = "open"
+        elif not state.session_id:
+            gate = "shut: no broker session"
+        elif state.read_full_ns == 0:
+            gate = "shut: the venue has not been read in this session"
+        else:
+            gate = "shut: " + ("divergence" if standing else "unresolved orders")
+        age = f"{max(0, now_ns - state.read_ns) / 1e9:.0f} s ago" if state.read_ns else "never"
+        return {"gate": gate, "read": age, "divergences": str(len(standing)), "absent": str(len(state.absences))}
+
     def migrate(self, schema_version: int, state: bytes) -> bytes:
         """There is no earlier version."""
         raise ValueError(f"{self.name}: no migration from schema version {schema_version}")

@@ -50,8 +50,8 @@ class Inspector:
         self._ledger.close()
         if isinstance(error, ServerAway):
             raise EngineAway(
-                f"the engine's Redis does not answer ({error}). Remedy: start the engine with `make run`, or wait until "
-                "it has started again"
+                f"the engine's Redis does not answer ({error}). Remedy: start the engine with `make run`, or wait "
+                "until it has started again"
             ) from error
 
     def board(self) -> Board:

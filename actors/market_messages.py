@@ -1,0 +1,124 @@
+"""Messages about feeds, the book image, the evaluator and its opportunities."""
+
+from __future__ import annotations
+
+import msgspec
+
+from actors.message import Message
+
+
+class StartFeed(Message, frozen=True):
+    """Feed to its driver: begin, under this epoch of the role."""
+
+    epoch: int
+
+
+class OpenImage(Message, frozen=True):
+    """Book to its driver: fetch what the venue lists, and make or keep the book image."""
+
+    epoch: int
+
+
+class StartEvaluator(Message, frozen=True):
+    """Evaluator to its driver: map the image and begin; the epoch makes opportunity ids unique."""
+
+    epoch: int
+
+
+class ImageOpened(Message, frozen=True):
+    """The book image stands. `source`: where the list of symbols is from, `venue` or `kept_copy`."""
+
+    image_id: str
+    rows: int
+    feeds: tuple[str, ...]
+    created: bool
+    source: str
+
+
+class AuditFinished(Message, frozen=True):
+    """Quiet rows were compared with the venue's snapshot; the mismatched stood through two looks, unchanged."""
+
+    checked: int
+    mismatched: tuple[str, ...]
+
+
+class EvaluatorReady(Message, frozen=True):
+    """An evaluator's driver has mapped the image and indexed its cycles."""
+
+    image_id: str
+    rows: int
+    cycles: int
+
+
+class FeedStatus(Message, frozen=True):
+    """A feed's driver, about once a second and at every change: totals since this incarnation began."""
+
+    feed: str
+    up: bool
+    reason: str
+    frames: int
+    parsed: int
+    rejected: dict[str, int]
+    quantity_capped: int
+    reconnects: int
+    lag_ns: int
+
+
+class LegUsed(msgspec.Struct, frozen=True):
+    """The row a decision used: values, sequence, and age when it was read."""
+
+    leg: str
+    bid_px: int
+    bid_qty: int
+    ask_px: int
+    ask_qty: int
+    sequence: int
+    venue_update_id: int
+    age_ns: int
+
+
+class OpportunityFound(Message, frozen=True):
+    """A cycle whose exact return, after fees, lots and minimum notional, is above the threshold. Exact decimals."""
+
+    opportunity_id: str
+    cycle: tuple[str, ...]
+    gross_return: str
+    net_return: str
+    start_asset: str
+    start_amount: str
+    end_amount: str
+    legs: tuple[LegUsed, ...]
+    ts_event_ns: int
+    dry_run: bool
+
+
+class EvaluatorStatus(Message, frozen=True):
+    """An evaluator's driver, about once a second: totals since this incarnation began."""
+
+    changes: int
+    evaluations: int
+    candidates: int
+    skipped: dict[str, int]
+    overruns: int
+    rows_valid: int
+    rows_invalid: int
+
+
+class BookStatus(Message, frozen=True):
+    """The book actor's driver, about once a second: rows by state, feeds alive, audit results."""
+
+    rows_valid: int
+    rows_invalid: int
+    reasons: dict[str, int]
+    feeds_up: tuple[str, ...]
+    feeds_down: tuple[str, ...]
+    audited: int
+    audit_mismatches: int
+
+
+class PriceSeen(Message, frozen=True):
+    """Conflated last price of a stock, from the gateway's market data."""
+
+    symbol: str
+    last_px: int
+    ts_event_ns: int

@@ -1,0 +1,37 @@
+"""The base of every message body, and the few that belong to no actor's trade: those of shell and supervision."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Message(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
+    """Base of all message bodies; the tag is the class name, which journals and traces show."""
+
+    def __str__(self) -> str:
+        return type(self).__name__
+
+
+class Recovered(Message, frozen=True):
+    """First input of every incarnation, after the fold: re-arm timers, re-open what is volatile."""
+
+    epoch: int
+
+
+class TimerFired(Message, frozen=True):
+    """A timer of this incarnation came due."""
+
+    name: str
+
+
+class Acknowledged(Message, frozen=True):
+    """All owed messages from the receiver of this to its sender, up to `delivery_seq`, are in its journal."""
+
+    delivery_seq: int
+
+
+class HaltChanged(Message, frozen=True):
+    """The halt latch was read and differs from what this actor last knew. Empty `reason`: cleared."""
+
+    reason: str
+    latched_ns: int
