@@ -47,24 +47,26 @@ def test_no_stale_invalid_or_torn_row_is_used_whatever_feeds_do(seed: int) -> No
 
 @pytest.mark.parametrize("plant", sorted(FOUND_IN_THE_ACT))
 def test_a_planted_bug_is_caught_in_the_act_by_the_seeds_that_found_it(plant: str) -> None:
-    found_by(plant, FOUND_IN_THE_ACT[plant], consequences=False)
+    assert found_by(plant, FOUND_IN_THE_ACT[plant], consequences=False) >= 0
 
 
 @pytest.mark.parametrize("plant", sorted(FOUND_BY_CONSEQUENCES))
 def test_a_planted_bug_is_found_by_what_comes_of_it_alone(plant: str) -> None:
-    found_by(plant, FOUND_BY_CONSEQUENCES[plant], consequences=True)
+    assert found_by(plant, FOUND_BY_CONSEQUENCES[plant], consequences=True) >= 0
 
 
-def found_by(plant: str, seeds: tuple[int, ...], consequences: bool) -> None:
-    """Replay the recorded seeds; any change of the engine may deal others, so search on as far as is promised."""
+def found_by(plant: str, seeds: tuple[int, ...], consequences: bool) -> int:
+    """Return the first seed that finds it, -1 if none within 200 does.
+
+    The recorded ones go first; any change of the engine may deal others, so the search goes on as far as is promised.
+    """
     world = default_world(plant)
-    if any(simulate(seed, plant=plant, world=world, consequences=consequences).law for seed in seeds):
-        return
-    for seed in range(SEARCHED):
+    for seed in (*seeds, *range(SEARCHED)):
         if simulate(seed, plant=plant, world=world, consequences=consequences).law:
-            warnings.warn(f"{plant} is found by seed {seed} now, no more by {seeds}: record it", stacklevel=2)
-            return
-    pytest.fail(f"{plant} is not found within {SEARCHED} seeds")
+            if seed not in seeds:
+                warnings.warn(f"{plant} is found by seed {seed} now, no more by {seeds}: record it", stacklevel=2)
+            return seed
+    return -1
 
 
 def test_every_plant_has_seeds_that_find_it() -> None:
