@@ -1,4 +1,4 @@
-"""The evaluation of a market: changed rows in, exact decisions out. One instance is one reader of one image."""
+"""The evaluation of a market: changed rows in, exact decisions out. One instance is one reader, of one thread."""
 
 from __future__ import annotations
 
