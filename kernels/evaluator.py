@@ -53,8 +53,8 @@ class Evaluator:
         age_ns_max: int | npt.NDArray[np.int64] = NO_AGE_LIMIT,
         liveness_ns_max: int = LIVENESS_NS_MAX,
     ) -> None:
-        """Take an index whose row numbers are the image's. `fee_e8` in [0, 1e8); `start_max`: counts of the start
-        asset.
+        """Take an index whose row numbers are the image's. `fee_e8` in [0, 1e8); `start_max`: counts of the
+        start asset (of whichever a cycle begins at, where the index has several).
 
         `age_ns_max`: one limit, or int64 [rows] by symbol class.
         """
