@@ -20,7 +20,7 @@ from typing import Any, final
 import setproctitle
 from thespian.actors import Actor, ActorExitRequest, ChildActorExited, ThespianWatch, WakeupMessage, WatchMessage
 
-from supervisors.lifeline import ProcessIdentity, native_faults_default
+from supervisors.lifeline import LIFELINE, ProcessIdentity, ProcessWatch, native_faults_default
 
 EXIT_CRASHED = 70
 """EX_SOFTWARE of sysexits.h."""
@@ -40,9 +40,11 @@ class CrashOnlyActor(Actor):  # type: ignore[misc]
         # Thespian's handler is not heard while busy, and while idle makes the parent hear of the end twice.
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         _log_here()
-        self._watched: dict[int, Callable[[], object]] = {}
-        self._timers: list[tuple[float, int, object]] = []
-        self._timer_number = itertools.count()
+        # Two underscores: subclasses have names of their own for such things.
+        self.__watched: dict[int, Callable[[], object]] = {}
+        self.__timers: list[tuple[float, int, object]] = []
+        self.__timer_number = itertools.count()
+        self.__children: list[tuple[object, ProcessWatch | None]] = []
 
     # What a subclass fills in
 
@@ -53,7 +55,7 @@ class CrashOnlyActor(Actor):  # type: ignore[misc]
         """A timer of `after` came due."""
 
     def on_child_exited(self, address: object) -> None:
-        """A child's process is gone. May come twice; compare `address` with the current child's."""
+        """A child's process is gone, or could not be made. Once for each; `address` is what `createActor` returned."""
 
     def on_exit_request(self) -> None:
         """The actor system shuts down; this process ends right after."""
@@ -65,17 +67,32 @@ class CrashOnlyActor(Actor):  # type: ignore[misc]
 
         The callback must read it empty without blocking, or unwatch it: readable, it is called 35,000 times a second.
         """
-        self._watched[descriptor] = callback
+        self.__watched[descriptor] = callback
 
     def unwatch(self, descriptor: int) -> None:
         """Forget it; before it is closed."""
-        self._watched.pop(descriptor, None)
+        self.__watched.pop(descriptor, None)
 
     def after(self, delay_s: float, payload: object) -> None:
         """Call `on_timer` once, not before; late by as long as a running handler takes. In order of due times."""
         delay_s = max(0.0, delay_s)
-        heapq.heappush(self._timers, (time.monotonic() + delay_s, next(self._timer_number), payload))
+        heapq.heappush(self.__timers, (time.monotonic() + delay_s, next(self.__timer_number), payload))
         self.wakeupAfter(timedelta(seconds=delay_s))
+
+    def createActor(self, actor_class: type[Actor], *args: Any, **kwargs: Any) -> object:  # noqa: N802  Thespian's name
+        """Fork a child; its end is told through `on_child_exited` whatever becomes of it.
+
+        Thespian alone says nothing of one that ended before it connected, nor of one that could not be forked.
+        """
+        address: object = super().createActor(actor_class, *args, **kwargs)
+        process = self.child_process(address)
+        watch = ProcessWatch(process) if process is not None and LIFELINE.watches_without_thread else None
+        self.__children.append((address, watch))
+        if watch is not None:
+            self.watch(watch.fileno(), lambda: self.__child_gone(address))
+        elif process is None:
+            self.after(0.0, _NeverBorn(address))
+        return address
 
     def child_process(self, address: object) -> ProcessIdentity | None:
         """The process just created for this child, known before the child can speak; None if it is gone already."""
@@ -97,28 +114,53 @@ class CrashOnlyActor(Actor):  # type: ignore[misc]
     def receiveMessage(self, message: Any, sender: Any) -> ThespianWatch:  # noqa: N802  Thespian's name
         """Hand over; always return the watches, which Thespian forgets at the first call that does not."""
         try:
-            self._receive(message, sender)
+            self.__receive(message, sender)
         except BaseException:  # noqa: BLE001  it ends the process
             crash(f"{type(self).__name__} failed on {type(message).__name__}")
-        return ThespianWatch(list(self._watched))
+        return ThespianWatch(list(self.__watched))
 
-    def _receive(self, message: object, sender: object) -> None:
+    def __receive(self, message: object, sender: object) -> None:
         if isinstance(message, WatchMessage):
             for descriptor in message.ready:
-                callback = self._watched.get(descriptor)
+                callback = self.__watched.get(descriptor)
                 # A callback before it in this very list may have taken it off the watch.
                 if callback is not None:
                     callback()
         elif isinstance(message, WakeupMessage):
             # Thespian hands out timers due together in reverse; each wake-up takes the one due first instead.
-            self.on_timer(heapq.heappop(self._timers)[2])
+            self.__timer_due(heapq.heappop(self.__timers)[2])
         elif isinstance(message, ChildActorExited):
-            self.on_child_exited(message.childAddress)
+            self.__child_gone(message.childAddress)
         elif isinstance(message, ActorExitRequest):
             self.on_exit_request()
             os._exit(0)
         else:
             self.on_message(message, sender)
+
+    def __timer_due(self, payload: object) -> None:
+        if isinstance(payload, _NeverBorn):
+            self.__child_gone(payload.address)
+        else:
+            self.on_timer(payload)
+
+    def __child_gone(self, address: object) -> None:
+        """By whichever notice comes first; Thespian's own may come never, later, or twice."""
+        for entry in self.__children:
+            known, watch = entry
+            if known == address:
+                self.__children.remove(entry)
+                if watch is not None:
+                    self.unwatch(watch.fileno())
+                    watch.close()
+                self.on_child_exited(known)
+                return
+
+
+class _NeverBorn:
+    """A timer's payload: this child has no process."""
+
+    def __init__(self, address: object) -> None:
+        self.address = address
 
 
 def crash(what: str) -> None:

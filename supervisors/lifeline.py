@@ -62,6 +62,10 @@ class ProcessIdentity(msgspec.Struct, frozen=True):
 class Lifeline(Protocol):
     """What the platform offers."""
 
+    @property
+    def watches_without_thread(self) -> bool:
+        """Whether a watch leaves this process single-threaded, as one that forks must be."""
+
     def identity(self, pid: int) -> ProcessIdentity:
         """See `ProcessIdentity.of`."""
 
@@ -87,6 +91,8 @@ class Lifeline(Protocol):
 
 class PollingLifeline:
     """For any platform psutil knows. Between comparing and signalling a pid there is a gap of microseconds."""
+
+    watches_without_thread = False
 
     def identity(self, pid: int) -> ProcessIdentity:
         try:
@@ -142,6 +148,8 @@ if sys.platform == "linux":
 
     class LinuxLifeline:
         """By pidfd: a descriptor names the process itself, so that nothing can slip in between look and signal."""
+
+        watches_without_thread = True
 
         def __init__(self) -> None:
             with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:

@@ -58,6 +58,12 @@ def stopped_child_killed(stage: Stage) -> Any:
     return {"exits": stage.until_exits(1)}
 
 
+def never_there(stage: Stage) -> Any:
+    stage.ask("spawn_and_kill")
+    stage.ask("spawn_without_a_process")
+    return {"exits": sorted(stage.until_exits(2))}
+
+
 def supervisor_killed(stage: Stage) -> Any:
     supervisor = stage.child()
     (address,) = stage.ask("child_address", 0)

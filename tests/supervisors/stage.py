@@ -7,6 +7,7 @@ pytest's pipes and threads. `python -m tests.supervisors.stage SCENE FILE` write
 from __future__ import annotations
 
 import ctypes
+import errno
 import json
 import logging
 import os
@@ -64,6 +65,23 @@ class Player(CrashOnlyActor):
         self.children.append(self.createActor(globals()[kind]))
         process = self.child_process(self.children[-1])
         return process.pid if process is not None else 0
+
+    def spawn_and_kill(self, _: None) -> int:
+        pid = self.spawn("Player")
+        os.kill(pid, signal.SIGKILL)
+        return pid
+
+    def spawn_without_a_process(self, _: None) -> int:
+        class Full:
+            def Process(self, **_: Any) -> None:  # noqa: N802  multiprocessing's name
+                raise OSError(errno.EAGAIN, "no more processes")
+
+        usual, self._myRef.mpcontext = self._myRef.mpcontext, Full()
+        try:
+            self.spawn("Player")
+        finally:
+            self._myRef.mpcontext = usual
+        return 1
 
     def tell_child(self, order: tuple[int, Do]) -> int:
         self.send(self.children[order[0]], order[1])

@@ -37,6 +37,11 @@ def test_an_actor_that_fails_while_it_is_made_is_noticed(theatre: Theatre) -> No
     assert 0 in theatre.play("stillborn")["exits"]
 
 
+def test_a_child_killed_before_it_could_speak_and_one_that_could_not_be_forked_are_noticed(theatre: Theatre) -> None:
+    """The actor system says nothing of either."""
+    assert theatre.play("never_there")["exits"] == [0, 1]
+
+
 def test_the_children_of_a_killed_supervisor_do_not_live_on(theatre: Theatre) -> None:
     assert theatre.play("supervisor_killed")["gone"] == 3
 
