@@ -108,7 +108,7 @@ class SupervisorHost(CrashOnlyActor):
 
     def on_child_exited(self, address: object) -> None:
         """The actor system says that a child is gone. It says so twice, or of one long replaced; the policy knows."""
-        for role, child in self._children.items():
+        for role, child in self._child_of.items():
             if child.address == address:
                 self._gone(role, child)
                 return
@@ -125,7 +125,7 @@ class SupervisorHost(CrashOnlyActor):
         log_to_file(context.run_dir, spec.role)
         self._process = ProcessIdentity.of(os.getpid())
         self._health = HealthBoard(context.settings)
-        self._children: dict[str, ChildProcess] = {}
+        self._child_of: dict[str, ChildProcess] = {}
         self._table: dict[str, Peer] = {}
         self._peers = Peers(0, ())
         self._events: deque[policy.Event] = deque()
@@ -181,7 +181,7 @@ class SupervisorHost(CrashOnlyActor):
             case policy.StartChild(role=role, incarnation=incarnation):
                 self._start_child(role, incarnation)
             case policy.StopChild(role=role, shutdown_s=shutdown_s):
-                self.send(self._children[role].address, StopActor(shutdown_s))
+                self.send(self._child_of[role].address, StopActor(shutdown_s))
             case policy.KillChild(role=role, incarnation=incarnation):
                 self._kill(role, incarnation)
             case policy.WakeAt(at_ns=at_ns):
@@ -207,7 +207,7 @@ class SupervisorHost(CrashOnlyActor):
         else:
             address = self.createActor(ActorHost)
             message = StartActor(state.spec, context, incarnation, os.getpid())
-        self._children[role] = ChildProcess(address, incarnation)
+        self._child_of[role] = ChildProcess(address, incarnation)
         self.send(address, message)
         logger.info("{} starts {} incarnation {}", self._started().spec.role, role, incarnation)
 
@@ -223,7 +223,7 @@ class SupervisorHost(CrashOnlyActor):
 
     def _kill_unhatched(self) -> None:
         """A child that never said which process it is: end every process of ours that no child has claimed."""
-        known = {child.process.pid for child in self._children.values() if child.process is not None}
+        known = {child.process.pid for child in self._child_of.values() if child.process is not None}
         for process in ProcessIdentity.children_of(os.getpid()):
             if process.pid not in known:
                 kill_if_same(process, signal.SIGKILL)
@@ -253,7 +253,7 @@ class SupervisorHost(CrashOnlyActor):
         settings = self._started().context.settings.supervision
         now_ns = time.monotonic_ns()
         for state in self._policy.children:
-            child = self._children.get(state.role)
+            child = self._child_of.get(state.role)
             if child is None or child.incarnation != state.incarnation or not state.live:
                 continue
             if child.process is not None and not child.process.is_alive():
@@ -289,8 +289,8 @@ class SupervisorHost(CrashOnlyActor):
     def _spread(self, peers: Peers) -> None:
         self._peers = peers
         for state in self._policy.children:
-            if state.live and state.role in self._children:
-                self.send(self._children[state.role].address, peers)
+            if state.live and state.role in self._child_of:
+                self.send(self._child_of[state.role].address, peers)
 
     # ---- seen from outside
 
@@ -298,7 +298,7 @@ class SupervisorHost(CrashOnlyActor):
         now_ns = time.monotonic_ns()
         children = []
         for state in self._policy.children:
-            child = self._children.get(state.role)
+            child = self._child_of.get(state.role)
             answered_ns = child.beat_answered_ns if child is not None else None
             children.append(
                 ProcessReport(
@@ -322,5 +322,5 @@ class SupervisorHost(CrashOnlyActor):
         return self._start
 
     def _current(self, role: str, incarnation: int) -> ChildProcess | None:
-        child = self._children.get(role)
+        child = self._child_of.get(role)
         return child if child is not None and child.incarnation == incarnation else None
