@@ -148,6 +148,9 @@ class CrashOnlyActor(Actor):  # type: ignore[misc]
         for entry in self.__children:
             known, watch = entry
             if known == address:
+                if watch is not None and not watch.gone():
+                    # A late notice of another child whose port this one was given: addresses are no more than ports.
+                    return
                 self.__children.remove(entry)
                 if watch is not None:
                     self.unwatch(watch.fileno())

@@ -64,6 +64,15 @@ def never_there(stage: Stage) -> Any:
     return {"exits": sorted(stage.until_exits(2))}
 
 
+def notice_of_another(stage: Stage) -> Any:
+    pid = stage.child()
+    stage.ask_child(0, "pid")
+    stage.ask("pretend_exit", 0)
+    before = stage.ask("exit_notices")
+    os.kill(pid, signal.SIGKILL)
+    return {"before": before, "after": stage.until_exits(1)}
+
+
 def supervisor_killed(stage: Stage) -> Any:
     supervisor = stage.child()
     (address,) = stage.ask("child_address", 0)

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from thespian.actors import ActorSystem
+from thespian.actors import ActorSystem, ChildActorExited
 
 from supervisors import transport
 from supervisors.crash_only import CrashOnlyActor
@@ -98,6 +98,10 @@ class Player(CrashOnlyActor):
 
     def child_address(self, number: int) -> tuple[Any]:
         return (self.children[number],)
+
+    def pretend_exit(self, number: int) -> int:
+        self.receiveMessage(ChildActorExited(self.children[number]), self.myAddress)
+        return 1
 
     def exit_notices(self, _: None) -> list[int]:
         return list(self.exits)

@@ -42,6 +42,11 @@ def test_a_child_killed_before_it_could_speak_and_one_that_could_not_be_forked_a
     assert theatre.play("never_there")["exits"] == [0, 1]
 
 
+def test_an_exit_notice_for_a_living_childs_address_is_not_believed(theatre: Theatre) -> None:
+    """Addresses are ports, and a new child may be given the port of one whose notice is still on its way."""
+    assert theatre.play("notice_of_another") == {"before": [], "after": [0]}
+
+
 def test_the_children_of_a_killed_supervisor_do_not_live_on(theatre: Theatre) -> None:
     assert theatre.play("supervisor_killed")["gone"] == 3
 
