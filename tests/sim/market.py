@@ -7,13 +7,19 @@ header, when the decision is consumed.
 
 from __future__ import annotations
 
-import msgspec
+from fractions import Fraction
 
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from actors.opportunity_gate import OpportunityGate
 from kernels import seqlock
 from kernels.book_image import (
     BookImage,
     FeedWriter,
     Fenced,
+    RingReader,
     Row,
     RowStatus,
     Verdict,
@@ -21,6 +27,10 @@ from kernels.book_image import (
     layout,
     row_is_live,
 )
+from kernels.cycles import build_index
+from kernels.evaluate import Decision
+from kernels.evaluator import Evaluator
+from kernels.exchange_info import Symbol
 from tests.sim.scheduler import MS, SECOND, Violation
 from tests.sim.world import Laws, Simulation
 
@@ -29,6 +39,16 @@ ROWS_OF_FEED = 3
 RING_SLOTS = 64
 LIVENESS_NS = 250 * MS
 AGE_NS_MAX = 2 * SECOND
+UNIT = 10**8
+SYMBOLS = (
+    Symbol("BTCUSDT", "TRADING", "BTC", "USDT"),
+    Symbol("ETHUSDT", "TRADING", "ETH", "USDT"),
+    Symbol("ETHBTC", "TRADING", "ETH", "BTC"),
+    Symbol("BNBUSDT", "TRADING", "BNB", "USDT"),
+    Symbol("BNBBTC", "TRADING", "BNB", "BTC"),
+    Symbol("BNBETH", "TRADING", "BNB", "ETH"),
+)
+ROW_OF = {symbol.name: row for row, symbol in enumerate(SYMBOLS)}
 
 
 class Quote(msgspec.Struct, frozen=True):
@@ -85,13 +105,13 @@ class SimFeed:
         market.scheduler.after(market.scheduler.between(2 * MS, 200 * MS), "frame", self._frame)
         now_ns = market.scheduler.now_ns
         market.price += 1
-        bid_px, ask_px = market.price * 10, market.price * 10 + 5
+        bid_px, ask_px = UNIT + market.price * 10, UNIT + market.price * 10 + 5
         try:
             if random.random() < 0.1:
                 self.writer.mark_invalid(row, random.choice((RowStatus.PARSE_FAILURE, RowStatus.GAP)))
                 market.quotes[row] = Quote(self.feed, self.epoch, 0, 0, now_ns, good=False)
             else:
-                self.writer.write_row(row, bid_px, 1, ask_px, 1, market.price, now_ns)
+                self.writer.write_row(row, bid_px, 1000 * UNIT, ask_px, 1000 * UNIT, market.price, now_ns)
                 market.quotes[row] = Quote(self.feed, self.epoch, bid_px, ask_px, now_ns, good=True)
         except Fenced:
             self.dead = True
@@ -102,7 +122,7 @@ class SimFeed:
         words = self.writer._rows
         at = row * seqlock.ROW_WORDS
         words[at + seqlock.SEQUENCE] |= 1
-        words[at + seqlock.BID_PX] = self.market.price * 10 + 3
+        words[at + seqlock.BID_PX] = UNIT + self.market.price * 10 + 3
         old = self.market.quotes.get(row)
         if old is not None:
             self.market.quotes[row] = msgspec.structs.replace(old, good=False)
@@ -159,7 +179,47 @@ class Consumer:
             return
         self.used += 1
         for leg, row in decided:
-            self.market.used(leg, row)
+            self.market.used(leg, row.bid_px)
+
+
+class CycleConsumer:
+    """The engine's evaluator and opportunity gate on the same image: rings, screen, exact decision, confirmation."""
+
+    def __init__(self, market: Market) -> None:
+        self.market = market
+        self.evaluator = Evaluator(
+            build_index(SYMBOLS), market.image, net_return_min=Fraction(1, 2), age_ns_max=AGE_NS_MAX
+        )
+        self.gate = OpportunityGate(self.evaluator, "sim", dry_run=True)
+        self.rings = [RingReader(market.image, feed) for feed in range(N_FEEDS)]
+        self.told = 0
+        market.scheduler.after(5 * MS, "evaluate", self._evaluate)
+
+    def _evaluate(self) -> None:
+        market, scheduler = self.market, self.market.scheduler
+        if market.over:
+            return
+        # Now and then a reader sleeps so long that its ring overruns.
+        asleep = scheduler.chance(0.02)
+        scheduler.after(scheduler.between(5 * MS, (8 * SECOND) if asleep else 80 * MS), "evaluate", self._evaluate)
+        now_ns = scheduler.now_ns
+        drained = [ring.drain() for ring in self.rings]
+        if any(rows is None for rows in drained):
+            changed = np.arange(N_FEEDS * ROWS_OF_FEED, dtype=np.int32)
+        else:
+            changed = np.unique(np.concatenate([rows for rows in drained if rows is not None]))
+        decisions = self.evaluator.on_rows(changed, now_ns)
+        scheduler.after(scheduler.between(MS // 10, 500 * MS), "tell", lambda: self._tell(changed, decisions))
+
+    def _tell(self, changed: npt.NDArray[np.int32], decisions: list[Decision]) -> None:
+        market = self.market
+        if market.over:
+            return
+        for found in self.gate.take(changed, decisions, market.scheduler.now_ns):
+            self.told += 1
+            for leg in found.legs:
+                market.used(ROW_OF[leg.leg.partition(":")[0]], leg.bid_px)
+        self.gate.recheck(market.scheduler.now_ns)
 
 
 class Market(Laws):
@@ -182,6 +242,7 @@ class Market(Laws):
         for feed in range(N_FEEDS):
             self._start_after(self.scheduler.between(MS, 100 * MS), feed)
         self.consumer = Consumer(self)
+        self.cycles = CycleConsumer(self)
         self.scheduler.after(100 * MS, "trouble", self._trouble)
         simulation.quiet_starts.append(self._stop)
 
@@ -235,15 +296,15 @@ class Market(Laws):
 
     # ---- the law
 
-    def used(self, leg: int, row: Row) -> None:
+    def used(self, leg: int, bid_px: int) -> None:
         """A decision was taken on this row: every value must be true, recent, and of a feed that lives."""
         now_ns = self.scheduler.now_ns
-        quote = self._quote_of(leg, row)
+        quote = self.history.get((leg, bid_px))
         feed = self.truth[leg // ROWS_OF_FEED]
-        self.scheduler.log("consumer", f"uses row {leg} bid {row.bid_px} epoch {row.epoch}")
+        self.scheduler.log("consumer", f"uses row {leg} bid {bid_px}")
         law = "a stale, invalid or torn row opens no risk"
         if quote is None:
-            raise Violation(law, f"row {leg}: {row} was never written so")
+            raise Violation(law, f"row {leg}: bid {bid_px} was never written so")
         if quote.epoch != feed.epoch:
             raise Violation(law, f"row {leg} is of epoch {quote.epoch}, its feed is in {feed.epoch}")
         if not feed.up or feed.held_down or abs(now_ns - feed.beat_ns) > LIVENESS_NS:
@@ -251,9 +312,6 @@ class Market(Laws):
             raise Violation(law, f"row {leg} used {silence_ms:.0f} ms after its feed's last sign: {feed}")
         if now_ns - quote.written_ns > AGE_NS_MAX:
             raise Violation(law, f"row {leg} used {(now_ns - quote.written_ns) / MS:.0f} ms old")
-
-    def _quote_of(self, leg: int, row: Row) -> Quote | None:
-        return self.history.get((leg, row.bid_px))
 
     def after_event(self) -> None:
         """Remember every good quote a row ever had: what was read a moment ago may have been followed by another."""
@@ -267,8 +325,9 @@ class Market(Laws):
 
     def at_the_end(self) -> None:
         """A market in which nothing was ever used would prove nothing."""
-        if self.consumer.used == 0 and self.simulation.steps >= 1000:
-            raise Violation("rows are used while feeds live", f"none was, skipped {self.consumer.skipped}")
+        if self.simulation.steps >= 1000 and not (self.consumer.used and self.cycles.told):
+            text = f"used {self.consumer.used}, told {self.cycles.told}, skipped {self.consumer.skipped}"
+            raise Violation("rows are used while feeds live", text)
 
 
 def market_simulation(seed: int, steps: int = 600) -> Simulation:

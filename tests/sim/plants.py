@@ -10,10 +10,12 @@ import msgspec
 from actors.core import Core
 from actors.effects import Drive, Effect
 from actors.messages import Envelope, SessionOpened, SignalReceived, SubmitOrders
+from actors.opportunity_gate import OpportunityGate
 from actors.ports import Ports
 from actors.role import Role
 from actors.shell import Shell
 from kernels.book_image import Row
+from kernels.evaluate import Decision
 from tests.sim.bus import STREAM
 from tests.sim.hosts import Host
 from tests.sim.market import Consumer, Market
@@ -129,10 +131,18 @@ class TrustsRows(Consumer):
         return True
 
 
+class TellsUnconfirmed(OpportunityGate):
+    """Tells of an opportunity because it was one when it was decided."""
+
+    def _confirmed(self, decision: Decision, now_ns: int) -> bool:
+        return True
+
+
 def _stale_row(simulation: Simulation) -> None:
     market = simulation.laws[0]
     assert isinstance(market, Market)
     market.consumer.__class__ = TrustsRows
+    market.cycles.gate.__class__ = TellsUnconfirmed
 
 
 PLANTS: dict[str, Callable[[Simulation], None]] = {

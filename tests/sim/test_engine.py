@@ -65,7 +65,7 @@ def found_by(plant: str, seeds: tuple[int, ...], consequences: bool) -> int:
         if simulate(seed, plant=plant, world=world, consequences=consequences).law:
             if seed not in seeds:
                 warnings.warn(f"{plant} is found by seed {seed} now, no more by {seeds}: record it", stacklevel=2)
-            return seed
+            return int(seed)
     return -1
 
 
