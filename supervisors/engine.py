@@ -7,6 +7,7 @@ starts before the ledger serves and is the one that the identity file knows.
 from __future__ import annotations
 
 import enum
+import gc
 import os
 import select
 import shutil
@@ -256,6 +257,9 @@ class Guardian:
         port = admin_port(self.run_dir)
         settings, run_id = self.settings, self.run_id
         (self.run_dir / "root.beat").touch()
+        # What is imported stays shared with every process forked from here: no collection touches it there.
+        gc.collect()
+        gc.freeze()
         self.engine = EngineProcess.start(lambda report: boot(settings, run_id, guardian, port, report))
         self.booted, self._pending = None, b""
         self._write_down()
