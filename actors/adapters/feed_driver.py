@@ -57,7 +57,7 @@ class FeedDriver(DriverThread):
         self._wake = WakeSender(self._run_dir)
         self._mapped: MappedImage | None = None
         self._status_ns = 0
-        self._was: tuple[tuple[str, bool], ...] = ()
+        self._was: tuple[tuple[bool, str], ...] = ()
 
     @property
     def counters(self) -> dict[str, int]:
@@ -109,7 +109,7 @@ class FeedDriver(DriverThread):
         for connection in self._connections.values():
             connection.tick(now_ns)
         self._wake.retry()
-        lives = tuple((name, connection.is_live) for name, connection in self._connections.items())
+        lives = tuple((connection.is_live, connection.reason) for connection in self._connections.values())
         if lives != self._was or now_ns - self._status_ns >= STATUS_NS:
             self._was, self._status_ns = lives, now_ns
             self._report()
