@@ -53,7 +53,8 @@ def _many(arguments: argparse.Namespace) -> int:
         print(
             f"{world}: {len(results)} seeds in {time.monotonic() - began:.1f} s, {broken} broke a law; "
             f"{sum(result.step for result in results)} events, {sum(result.lives for result in results)} "
-            f"incarnations, {sum(result.signals for result in results)} signals"
+            f"incarnations, {sum(result.signals for result in results)} signals",
+            flush=True,
         )
     if arguments.plant:
         return 0 if failed else 1
@@ -63,7 +64,7 @@ def _many(arguments: argparse.Namespace) -> int:
 def _say(result: Result, steps: int, plant: str, world: str) -> None:
     if result.law:
         print(f"seed {result.seed}, step {result.step}: BROKEN: {result.law}\n  {result.text}")
-        print(f"  {command(result, steps, plant, world)}")
+        print(f"  {command(result, steps, plant, world)}", flush=True)
     else:
         print(f"seed {result.seed}: all laws held over {result.step} events; ledger {result.digest}")
 

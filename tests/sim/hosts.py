@@ -71,6 +71,7 @@ class World(Protocol):
     network: Network
     rates: FaultRates
     pauses: int
+    struck: dict[str, int]
 
     @property
     def observer(self) -> Observer:
@@ -180,9 +181,9 @@ class Incarnation:
         world.observer.fault_point(self, point, envelope, name)
         rates, scheduler = world.rates, world.scheduler
         if name == "Drive" and scheduler.chance(rates.crash_after_effect):
-            self._crash(f"{point.value} {name}")
+            self._crash(point, name)
         if scheduler.chance(rates.crash):
-            self._crash(f"{point.value} {name}")
+            self._crash(point, name)
         pause = rates.pause_before_drive if f"{point.value} {name}" == BETWEEN else rates.pause
         if world.pauses < ZOMBIES_MAX and not self.zombie and scheduler.chance(pause):
             self._pause(f"{point.value} {name}")
@@ -233,8 +234,9 @@ class Incarnation:
         what, run = self.backlog.pop(0)
         self.host.world.scheduler.after(0, what, lambda: self.input(f"{what} (late)", run))
 
-    def _crash(self, where: str) -> None:
-        raise SimCrash(where)
+    def _crash(self, point: FaultPoint, name: str) -> None:
+        self.host.struck(f"crash {point.value}")
+        raise SimCrash(f"{point.value} {name}")
 
     def _pause(self, where: str) -> None:
         world, scheduler = self.host.world, self.host.world.scheduler
@@ -242,6 +244,7 @@ class Incarnation:
         shortest_ns, replaced = (6 * SECOND, False) if where == BETWEEN else (MS, scheduler.chance(0.8))
         duration_ns = scheduler.between(shortest_ns, PAUSE_NS_MAX)
         scheduler.log(str(self), f"PAUSED at {where} for {duration_ns / MS:.1f} ms, taken for dead: {replaced}")
+        self.host.struck("zombie" if replaced else "pause")
         self.paused = True
         world.pauses += 1
         if replaced:
@@ -307,6 +310,10 @@ class Host:
             self.ready = False
             self._replace()
         self.world.host_died(self)
+
+    def struck(self, what: str) -> None:
+        """Count a fault, so that a test can see that each kind happens."""
+        self.world.struck[what] = self.world.struck.get(what, 0) + 1
 
     def abandon(self, incarnation: Incarnation) -> None:
         """A supervisor wrongly takes this incarnation for dead, and kills it only some time later, if at all soon."""

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 
 import pytest
 
+from actors.ports import FaultPoint
+from tests.sim.engine import engine_simulation
 from tests.sim.plants import PLANTS
 from tests.sim.runner import STEPS, command, default_world, simulate
 
@@ -71,6 +74,25 @@ def found_by(plant: str, seeds: tuple[int, ...], consequences: bool) -> int:
 
 def test_every_plant_has_seeds_that_find_it() -> None:
     assert sorted(FOUND_IN_THE_ACT) == sorted(FOUND_BY_CONSEQUENCES) == sorted(PLANTS)
+
+
+def test_every_kind_of_fault_strikes_within_the_clean_seeds() -> None:
+    """Seeds that pass because nothing ever happens would prove nothing."""
+    struck: Counter[str] = Counter()
+    seen: Counter[str] = Counter()
+    for seed in range(25):
+        engine = engine_simulation(seed, STEPS)
+        engine.run()
+        struck.update(engine.struck)
+        seen["orders"] += len(engine.venue.orders)
+        seen["fills"] += len(engine.venue.fills)
+        seen["sessions lost"] += engine.gateway.sessions - 1
+        seen["venue restarts"] += engine.venue.generation
+        for host in engine.hosts.values():
+            seen.update(host.current.shell.counters if host.current is not None else {})
+    assert {f"crash {point.value}" for point in FaultPoint} | {"pause", "zombie"} <= set(struck)
+    happened = ("orders", "fills", "sessions lost", "venue restarts", "resent", "expired_unresolved", "gate_shut")
+    assert all(seen[name] for name in happened), seen
 
 
 def test_a_failing_seed_says_the_one_command_that_shows_it_again() -> None:

@@ -78,6 +78,7 @@ class Simulation:
         self.laws: list[Laws] = []
         self.hosts: dict[str, Host] = {}
         self.pauses = 0
+        self.struck: dict[str, int] = {}
         self.faulty = True
         self.signals = 0
         self.every_second: list[Callable[[], None]] = []
