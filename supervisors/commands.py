@@ -41,7 +41,8 @@ def render_status(status: EngineStatus) -> str:
     lines = [head + (" · DRY RUN (opportunities are only written down)" if status.dry_run else "")]
     halt = status.halt
     lines.append(f"halt: {halt.reason} (by {halt.by})" if halt is not None else "halt: none")
-    lines.append("gate: " + (", ".join(f"{k} {v}" for k, v in status.gate.items()) or "not reported"))
+    gate = {name: value for name, value in status.gate.items() if name != "gate"}
+    lines.append(f"gate: {status.gate.get('gate', 'not reported')}" + "".join(f", {k} {v}" for k, v in gate.items()))
     lines.append(f"{'role':<18}{'pid':>8}  {'parent':<14}{'state':<10}{'restarts':>8}{'incarnation':>13}{'beat':>8}")
     for one in status.processes:
         beat = "" if one.last_beat_age_s is None else f"{one.last_beat_age_s:.1f} s"

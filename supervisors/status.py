@@ -13,6 +13,7 @@ from actors.adapters.identity import Halt, IdentityFile
 from actors.adapters.inspection import Inspector
 from actors.keys import KeyType
 from config.schema import Settings
+from supervisors.lifeline import ProcessIdentity
 from supervisors.run_files import EngineFile, read_engine_file, resolved
 
 FRESH_S = 20.0
@@ -105,12 +106,23 @@ def _guarded(found: EngineFile, running: bool) -> list[ProcessReport]:
     """The guardian and what it keeps running itself."""
     state = "running" if running else "gone"
     own = ProcessReport("run.py", found.pid, "", state, 0, 1, None, "")
+    noted = [
+        ProcessReport(note.role, note.pid, "run.py", state, note.restarts, note.restarts + 1, None, "")
+        for note in found.processes
+    ]
+    return [own, *noted, *(_loggers(noted) if running else [])]
+
+
+def _loggers(noted: list[ProcessReport]) -> list[ProcessReport]:
+    """The actor system's own log process: the admin starts it, and starts it again, and nothing of ours needs it."""
+    pids = {one.role: one.pid for one in noted}
+    if "admin" not in pids:
+        return []
+    children = ProcessIdentity.children_of(pids["admin"])
     return [
-        own,
-        *(
-            ProcessReport(note.role, note.pid, "run.py", state, note.restarts, note.restarts + 1, None, "")
-            for note in found.processes
-        ),
+        ProcessReport("logger", child.pid, "admin", "running", 0, 1, None, "")
+        for child in children
+        if child.pid != pids.get("root") and child.is_alive()
     ]
 
 
