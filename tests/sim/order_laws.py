@@ -19,7 +19,6 @@ from actors.messages import (
     OrderTicket,
     RevokeGate,
     SessionLost,
-    SessionOpened,
     SubmitOrders,
 )
 from actors.ports import FaultPoint
@@ -46,7 +45,7 @@ class OrderLaws(Laws):
         self.born: dict[str, int] = {}
         self.families: dict[str, set[str]] = {}
         self.executed: dict[str, tuple[int, str, int]] = {}
-        self.gates: dict[Incarnation, GrantGate | None] = {}
+        self.gates: dict[tuple[Incarnation, str], GrantGate] = {}
         self.gate_epoch: dict[Incarnation, int] = {}
         self.halts: dict[Incarnation, str] = {}
         self.outcomes: dict[str, list[str]] = {}
@@ -98,11 +97,10 @@ class OrderLaws(Laws):
 
     def _gate_must_be_open(self, incarnation: Incarnation, command: SubmitOrders) -> None:
         """At the socket, not where it was decided: a process may have stood still in between."""
-        now_ns, gate = self.simulation.scheduler.now_ns, self.gates.get(incarnation)
-        if gate is None or gate.session_id != command.session_id or gate.expires_ns <= now_ns:
-            text = f"{incarnation} writes {command.intent_id} in {command.session_id} at {now_ns}, gate {gate}"
-            if gate is not None:
-                text += f" {gate.session_id} until {gate.expires_ns}"
+        now_ns, gate = self.simulation.scheduler.now_ns, self.gates.get((incarnation, command.session_id))
+        if gate is None or gate.expires_ns <= now_ns:
+            until = "none" if gate is None else f"until {gate.expires_ns}"
+            text = f"{incarnation} writes {command.intent_id} in {command.session_id} at {now_ns}, gate {until}"
             raise Violation("no order without a gate", text)
 
     def effect(self, incarnation: Incarnation, point: FaultPoint, cause: Envelope, name: str) -> None:
@@ -112,13 +110,9 @@ class OrderLaws(Laws):
         match cause.body:
             case GrantGate(reconciler_epoch=epoch) if epoch >= self.gate_epoch.get(incarnation, 0):
                 self.gate_epoch[incarnation] = epoch
-                self.gates[incarnation] = cause.body
+                self.gates[incarnation, cause.body.session_id] = cause.body
             case RevokeGate(session_id=session_id) | SessionLost(session_id=session_id):
-                gate = self.gates.get(incarnation)
-                if gate is not None and gate.session_id == session_id:
-                    self.gates[incarnation] = None
-            case SessionOpened():
-                self.gates[incarnation] = None
+                self.gates.pop((incarnation, session_id), None)
             case HaltChanged(reason=reason):
                 self.halts[incarnation] = reason
             case _:
