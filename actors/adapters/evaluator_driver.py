@@ -3,7 +3,8 @@
 In a thread of its own rather than in the actor's loop: a turn of the actor system's loop costs more than the
 evaluation it would start. Commands: `StartEvaluator`. Events: `EvaluatorReady`, `OpportunityFound` (at most 200 a
 second), `EvaluatorStatus` about once a second. A turn is bounded; what is left starts another. After an overrun of a
-ring every row of its feed is looked at, and so is every row at the start.
+ring every row of its feed is looked at. Every row is looked at at the start, and at a tick after cycles were skipped
+because a feed was not live, or when a feed came to live: what changed meanwhile is announced no second time.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from kernels.evaluator import Evaluator
 from kernels.row_tally import tally_rows
 
 STATUS_S: Final = 1.0
-RECHECK_TURNS: Final = 4
+TICKS_A_STATUS: Final = 4
 BATCHES_A_TURN_MAX: Final = 8
 ANY_START: Final = "*"
 
@@ -64,6 +65,9 @@ class EvaluatorDriver(DriverThread):
         self._changes = 0
         self._wakes = 0
         self._more = False
+        self._lives: list[bool] = []
+        self._deferred_seen = 0
+        self._rescans = 0
 
     @property
     def counters(self) -> dict[str, int]:
@@ -98,14 +102,13 @@ class EvaluatorDriver(DriverThread):
         self._scan()
         self.worker.emit(EvaluatorReady(mapped.record.image_id, len(index.symbols), len(index)))
         asyncio.get_running_loop().add_reader(self._wake.fileno(), self._woken)
-        turns = 0
         while True:
-            await asyncio.sleep(STATUS_S / RECHECK_TURNS)
-            self._turn()
-            self._gate.recheck(self._clock.now_ns())
-            turns += 1
-            if turns % RECHECK_TURNS == 0:
-                self._report(mapped)
+            for _ in range(TICKS_A_STATUS):
+                await asyncio.sleep(STATUS_S / TICKS_A_STATUS)
+                self._turn()
+                self._look_again(image)
+                self._gate.recheck(self._clock.now_ns())
+            self._report(mapped)
 
     def ended(self) -> None:
         """Close the socket."""
@@ -141,6 +144,20 @@ class EvaluatorDriver(DriverThread):
     def _again(self) -> None:
         self._more = False
         self._turn()
+
+    def _look_again(self, image: BookImage) -> None:
+        now_ns, stale_ns = self._clock.now_ns(), self._options.header_stale_ms * 1_000_000
+        headers = [image.read_header(feed) for feed in range(image.layout.n_feeds)]
+        lives = [header.up and abs(now_ns - header.live_ns) <= stale_ns for header in headers]
+        if any(lives) and (lives != self._lives or self._deferred() != self._deferred_seen):
+            self._rescans += 1
+            self._scan()
+        self._lives, self._deferred_seen = lives, self._deferred()
+
+    def _deferred(self) -> int:
+        """Return how much was passed over for what may be mended without a row changing."""
+        counters = self._evaluator.counters
+        return counters.skipped_feed_dead + counters.skipped_busy + self._gate.counts["unconfirmed"]
 
     def _scan(self) -> None:
         self._evaluate(np.arange(len(self._evaluator.index.symbols), dtype=np.int32))
@@ -178,7 +195,12 @@ class EvaluatorDriver(DriverThread):
         progress |= {"changes": status.changes, "evaluations": status.evaluations, "candidates": status.candidates}
         progress |= {f"skipped.{name}": count for name, count in skipped.items()}
         progress |= {f"opportunities.{name}": count for name, count in self._gate.counts.items()}
-        progress |= {"overruns": overruns, "wakes": self._wakes, "standing": self._gate.standing}
+        progress |= {
+            "overruns": overruns,
+            "wakes": self._wakes,
+            "rescans": self._rescans,
+            "standing": self._gate.standing,
+        }
         progress |= {"rows_valid": tally.live, "rows_invalid": tally.not_live}
         self.worker.emit(status, key="status")
 

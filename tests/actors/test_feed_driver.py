@@ -75,13 +75,20 @@ def run_dir(tmp_path: Path) -> Iterator[Path]:
     remove_image(tmp_path / "run")
 
 
+@pytest.fixture(scope="module")
+def calm_exchange(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ExchangeProcess]:
+    """One for all tests that leave it as they found it."""
+    with ExchangeProcess(tmp_path_factory.mktemp("exchange"), *CALM) as exchange:
+        yield exchange
+
+
 @pytest.fixture
-def scene(tmp_path: Path, run_dir: Path) -> Iterator[Scene]:
-    with ExchangeProcess(tmp_path / "x", *CALM) as exchange:
-        scene = Scene(exchange, run_dir)
-        scene.until(scene.all_live)
-        yield scene
-        scene.stage.close()
+def scene(calm_exchange: ExchangeProcess, run_dir: Path) -> Iterator[Scene]:
+    scene = Scene(calm_exchange, run_dir)
+    scene.until(scene.all_live)
+    yield scene
+    scene.stage.close()
+    calm_exchange.fault("silence", symbol=SYMBOL, seconds=0)
 
 
 def test_every_symbol_comes_to_live_whatever_its_script(scene: Scene) -> None:

@@ -29,8 +29,8 @@ from tests.venues.exchange_process import ExchangeProcess
 
 FEE_E8 = 100_000
 MS = 1_000_000
-OFTEN = ("--opportunity-every-s", "0.5", "--opportunity-ms", "200")
-LATE_MS_MAX = 150
+OFTEN = ("--opportunity-every-s", "0.8", "--opportunity-ms", "400")
+LATE_MS_MAX = 400
 """How long after an opportunity's end its finding may still be written down, on a busy machine."""
 
 
@@ -90,7 +90,7 @@ def test_every_true_opportunity_is_found_once_and_none_that_is_false(tmp_path: P
         feed, evaluator = stage.feed(), start_evaluator(stage)
         wait_for_rows(stage, 60)
         began_ns, earlier = time.time_ns(), len(evaluator.all(OpportunityFound))
-        stage.until(lambda: len(evaluator.all(OpportunityFound)) >= earlier + 8, 30)
+        stage.until(lambda: len(evaluator.all(OpportunityFound)) >= earlier + 7, 30)
         ended_ns = time.time_ns()
         stage.until(lambda: time.time_ns() > ended_ns + LATE_MS_MAX * MS)
         found, ledger = evaluator.all(OpportunityFound), exchange.ledger()
@@ -98,7 +98,7 @@ def test_every_true_opportunity_is_found_once_and_none_that_is_false(tmp_path: P
     assert_true_and_consistent(found, ledger)
     true = [line for line in ledger if began_ns < line["opened_ns"] and line.get("closed_ns", ended_ns) < ended_ns]
     told = [name for one in found for name in matching(one, ledger)]
-    assert len(true) >= 6
+    assert len(true) >= 5
     assert [(line["id"], told.count(line["id"])) for line in true] == [(line["id"], 1) for line in true]
     status = feed.last(FeedStatus)
     assert status.frames == status.parsed + sum(status.rejected.values())
@@ -168,6 +168,31 @@ def fresh_status(stage: Stage, evaluator: Hosted) -> EvaluatorStatus:
     stage.until(lambda: len(evaluator.all(EvaluatorStatus)) > count + 1)
     status: EvaluatorStatus = evaluator.last(EvaluatorStatus)
     return status
+
+
+def test_bad_frames_and_broken_connections_bring_no_false_opportunity(tmp_path: Path, run_dir: Path) -> None:
+    with ExchangeProcess(tmp_path / "x", "--seed", "3", *OFTEN) as exchange:
+        stage = staged(exchange, run_dir, symbols_per_connection_max=20)
+        feed, evaluator = stage.feed(), start_evaluator(stage)
+        wait_for_rows(stage, 60)
+        names = [entry["symbol"] for entry in exchange.get("/api/v3/exchangeInfo")["symbols"]]
+        kinds = ("malformed_frame", "truncated_frame", "one_sided", "crossed", "duplicate")
+        for at, name in enumerate(names):
+            exchange.fault(kinds[at % 5], symbol=name)
+            exchange.fault("overflow_quantity", symbol=name, side=("bid", "ask")[at % 2])
+            stage.until(lambda: True)
+        stage.until(lambda: feed.last(FeedStatus).quantity_capped == 60)
+        for connection in exchange.get("/paper/status")["connections"]:
+            exchange.fault("drop", connection=connection["number"])
+        before = len(evaluator.all(OpportunityFound))
+        stage.until(lambda: len(evaluator.all(OpportunityFound)) > before + 2, 30)
+        stage.until(lambda: feed.last(FeedStatus).reconnects == 3)
+        found, ledger, status = evaluator.all(OpportunityFound), exchange.ledger(), feed.last(FeedStatus)
+        stage.close()
+    assert_true_and_consistent(found, ledger)
+    assert status.frames == status.parsed + sum(status.rejected.values())
+    assert status.rejected == {"not_json": 24, "crossed": 12, "one_sided": 12, "stale_update_id": 12}
+    assert status.quantity_capped == 60
 
 
 def test_an_exchange_killed_and_started_again_is_followed_without_a_false_opportunity(
