@@ -9,7 +9,16 @@ import msgspec
 
 from actors.core import Core
 from actors.effects import Drive, Effect
-from actors.messages import Envelope, SessionOpened, SignalReceived, SubmitOrders
+from actors.messages import (
+    Envelope,
+    HaltChanged,
+    Recovered,
+    SessionLost,
+    SessionOpened,
+    SignalReceived,
+    SubmitNotSent,
+    SubmitOrders,
+)
 from actors.opportunity_gate import OpportunityGate
 from actors.ports import Ports
 from actors.role import Role
@@ -61,8 +70,8 @@ class ForgetsOutbox(Shell[Any]):
         return msgspec.structs.replace(super()._fold_ledger(), outbox={})
 
 
-class ResendsUnknown:
-    """A broker that, in a new session, sends what was not answered in the old one again, under new order ids."""
+class Wrapped:
+    """A role that does as the real one, but for what a subclass spoils."""
 
     def __init__(self, role: Role[Any]) -> None:
         self.role = role
@@ -78,6 +87,39 @@ class ResendsUnknown:
     def migrate(self, schema_version: int, state: bytes) -> bytes:
         """As the real one."""
         return self.role.migrate(schema_version, state)
+
+    def reduce(self, state: Any, envelope: Envelope, now_ns: int) -> tuple[Any, tuple[Effect, ...]]:
+        """As the real one."""
+        return self.role.reduce(state, envelope, now_ns)
+
+
+class IgnoresHalts(Wrapped):
+    """A broker that does not hear of halts."""
+
+    def reduce(self, state: Any, envelope: Envelope, now_ns: int) -> tuple[Any, tuple[Effect, ...]]:
+        """As the real one, but for halts."""
+        return (state, ()) if isinstance(envelope.body, HaltChanged) else self.role.reduce(state, envelope, now_ns)
+
+
+class TakesLostForRejected(Wrapped):
+    """A broker that takes a session's end for proof that what was not yet confirmed in it never left."""
+
+    def reduce(self, state: Any, envelope: Envelope, now_ns: int) -> tuple[Any, tuple[Effect, ...]]:
+        """As the real one, after it was told so of each such intent."""
+        effects: tuple[Effect, ...] = ()
+        if isinstance(envelope.body, SessionLost | Recovered):
+            for intent_id, family in state.families.items():
+                if all(order.state == "pre_sent" for order in family.orders):
+                    names = tuple(order.client_order_id for order in family.orders)
+                    rejected = SubmitNotSent(family.session_id, intent_id, names, "timeout")
+                    state, more = self.role.reduce(state, msgspec.structs.replace(envelope, body=rejected), now_ns)
+                    effects += more
+        state, more = self.role.reduce(state, envelope, now_ns)
+        return state, (*effects, *more)
+
+
+class ResendsUnknown(Wrapped):
+    """A broker that, in a new session, sends what was not answered in the old one again, under new order ids."""
 
     def reduce(self, state: Any, envelope: Envelope, now_ns: int) -> tuple[Any, tuple[Effect, ...]]:
         """As the real one, and the resend on top."""
@@ -118,9 +160,12 @@ def _no_fence(simulation: Simulation) -> None:
     simulation.store.fencing = False
 
 
-def _double_resend(simulation: Simulation) -> None:
-    host: Host = simulation.hosts["broker.paper"]
-    host.role = ResendsUnknown(host.role)
+def _broker(wrapped: type[Wrapped]) -> Callable[[Simulation], None]:
+    def plant(simulation: Simulation) -> None:
+        host: Host = simulation.hosts["broker.paper"]
+        host.role = wrapped(host.role)
+
+    return plant
 
 
 class TrustsRows(Consumer):
@@ -150,7 +195,9 @@ PLANTS: dict[str, Callable[[Simulation], None]] = {
     "ack_before_outcome": _every_shell(AcknowledgesFirst),
     "missing_fence": _no_fence,
     "discarded_outbox": _every_shell(ForgetsOutbox),
-    "double_resend": _double_resend,
+    "double_resend": _broker(ResendsUnknown),
+    "lost_taken_for_rejected": _broker(TakesLostForRejected),
+    "halt_ignored": _broker(IgnoresHalts),
     "stale_row_used": _stale_row,
 }
 

@@ -22,6 +22,8 @@ FOUND_IN_THE_ACT = {
     "discarded_outbox": (0, 1),
     "double_resend": (0, 1),
     "stale_row_used": (0, 1),
+    "lost_taken_for_rejected": (1, 2),
+    "halt_ignored": (14, 31, 62),
 }
 """Seeds that found each, from `python -m tests.sim --plant NAME --seeds 200`."""
 
@@ -32,6 +34,8 @@ FOUND_BY_CONSEQUENCES = {
     "discarded_outbox": (0, 1),
     "double_resend": (1, 2),
     "stale_row_used": (0, 1),
+    "lost_taken_for_rejected": (1, 5, 6),
+    "halt_ignored": (14, 31, 62),
 }
 """The same with the laws silent that catch a bug in the act: by a doubled order, a lost signal, an undelivered debt."""
 
