@@ -183,7 +183,12 @@ class Momentum(Section, frozen=True):
 
 
 class FaultRule(Section, frozen=True, kw_only=True):
-    """Strike at `point` in `role` on the `nth` match of `message` (0: on every)."""
+    """Strike at `point` in `role` on the `nth` match of `message` (0: on every) that an incarnation sees.
+
+    At most `times` in all (0: without bound), over all incarnations: each strike is noted in the run directory's
+    `faults/` before it is made, so that a crash does not meet its own rule again for ever. Delete that folder to
+    arm the plan anew.
+    """
 
     role: str = "*"
     point: Literal[
@@ -200,6 +205,7 @@ class FaultRule(Section, frozen=True, kw_only=True):
     ]
     message: str = "*"
     nth: Count = 1
+    times: Count = 1
     action: Literal["crash", "hang", "ledger_away", "drop", "delay", "duplicate", "reorder"]
     arg_s: SecondsOrNone = 0.0
 

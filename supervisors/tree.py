@@ -17,9 +17,9 @@ def build_tree(settings: Settings) -> SupervisorSpec:
     return SupervisorSpec(
         role="root",
         strategy=Strategy.ONE_FOR_ONE,
-        intensity=20,
-        period_s=60.0,
-        backoff=_BACKOFF,
+        intensity=settings.supervision.root_intensity,
+        period_s=settings.supervision.root_period_s,
+        backoff=_backoff(settings),
         children=(
             _market(settings),
             _execution(settings),
@@ -28,8 +28,16 @@ def build_tree(settings: Settings) -> SupervisorSpec:
     )
 
 
-_BACKOFF = Backoff(first_s=0.0, factor=2.0, max_s=5.0)
-"""The first restart is immediate, the second in a row waits, and so on up to `max_s`."""
+def _backoff(settings: Settings) -> Backoff:
+    """The first restart is immediate, the second in a row waits, and so on up to `max_s`."""
+    return Backoff(first_s=0.0, factor=2.0, max_s=settings.supervision.backoff_s_max)
+
+
+def _one_for_one(settings: Settings, role: str, children: tuple[ChildSpec, ...]) -> SupervisorSpec:
+    supervision = settings.supervision
+    return SupervisorSpec(
+        role, Strategy.ONE_FOR_ONE, supervision.intensity, supervision.period_s, _backoff(settings), children
+    )
 
 
 def _market(settings: Settings) -> SupervisorSpec:
@@ -39,12 +47,12 @@ def _market(settings: Settings) -> SupervisorSpec:
     return SupervisorSpec(
         role="market",
         strategy=Strategy.REST_FOR_ONE,
-        intensity=10,
-        period_s=30.0,
-        backoff=_BACKOFF,
+        intensity=settings.supervision.intensity,
+        period_s=settings.supervision.period_s,
+        backoff=_backoff(settings),
         children=(
             _worker("book", "book"),
-            SupervisorSpec("feeds", Strategy.ONE_FOR_ONE, 10, 10.0, _BACKOFF, feeds),
+            _one_for_one(settings, "feeds", feeds),
             _worker("evaluator", "evaluator"),
         ),
     )
@@ -55,11 +63,11 @@ def _execution(settings: Settings) -> SupervisorSpec:
     return SupervisorSpec(
         role="execution",
         strategy=Strategy.REST_FOR_ONE,
-        intensity=10,
-        period_s=30.0,
-        backoff=_BACKOFF,
+        intensity=settings.supervision.intensity,
+        period_s=settings.supervision.period_s,
+        backoff=_backoff(settings),
         children=(
-            SupervisorSpec("brokers", Strategy.ONE_FOR_ONE, 10, 10.0, _BACKOFF, brokers),
+            _one_for_one(settings, "brokers", brokers),
             _worker("reconciler", "reconciler"),
             _worker("allocator", "allocator"),
         ),
@@ -68,7 +76,7 @@ def _execution(settings: Settings) -> SupervisorSpec:
 
 def _research(settings: Settings) -> SupervisorSpec:
     sources = (_worker("source.momentum", "momentum"),) if settings.momentum.enabled else ()
-    return SupervisorSpec("research", Strategy.ONE_FOR_ONE, 10, 30.0, _BACKOFF, sources)
+    return _one_for_one(settings, "research", sources)
 
 
 def _worker(role: str, builder: str, **options: str) -> ChildSpec:

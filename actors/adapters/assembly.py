@@ -7,8 +7,9 @@ from typing import Any, Protocol
 
 import msgspec
 
+from actors.adapters.fault_plan import FaultPlan
 from actors.messages import AnyMessage
-from actors.ports import Bus, Faults, Ledger, Tracer
+from actors.ports import Bus, Ledger, Tracer
 from actors.role import Role
 from config.schema import Settings
 
@@ -61,7 +62,7 @@ class Assembly(msgspec.Struct, frozen=True):
     bus: Bus
     tracer: Tracer
     driver: HostedDriver | None = None
-    faults: Faults | None = None
+    faults: FaultPlan | None = None
     snapshot_every: int = 1000
 
 

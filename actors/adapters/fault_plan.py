@@ -9,6 +9,7 @@ import os
 import random
 import signal
 import time
+from pathlib import Path
 
 import msgspec
 
@@ -27,13 +28,17 @@ class Delayed(msgspec.Struct, frozen=True):
 class FaultPlan:
     """Implements `ports.Faults`, and the message faults of a host's transport.
 
-    A rule strikes on the `nth` match of role, point and message type (0: on every). Actions at a point: `crash`
-    (SIGKILL to itself), `hang`, `ledger_away`; on a send: `drop`, `delay`, `duplicate`, `reorder` (after the next).
+    A rule strikes on the `nth` match of role, point and message type (0: on every) in this incarnation, and at most
+    `times` in all incarnations. Actions at a point: `crash` (SIGKILL to itself), `hang`, `ledger_away`; on a send:
+    `drop`, `delay`, `duplicate`, `reorder` (after the next).
     """
 
-    def __init__(self, role: str, rules: tuple[FaultRule, ...], seed: int) -> None:
-        self._rules = [rule for rule in rules if rule.role in ("*", role)]
+    def __init__(self, role: str, rules: tuple[FaultRule, ...], seed: int, run_dir: str | Path) -> None:
+        self._role = role
+        self._rules = [(index, rule) for index, rule in enumerate(rules) if rule.role in ("*", role)]
         self._hits = [0] * len(self._rules)
+        self._noted = Path(run_dir) / "faults"
+        self._noted.mkdir(parents=True, exist_ok=True)
         self._random = random.Random(f"{seed}:{role}")
         self._held: list[Envelope] = []
 
@@ -67,9 +72,23 @@ class FaultPlan:
 
     def _struck(self, point: str, name: str) -> list[tuple[str, float]]:
         struck: list[tuple[str, float]] = []
-        for index, rule in enumerate(self._rules):
+        for k, (index, rule) in enumerate(self._rules):
             if rule.point == point and rule.message in ("*", name):
-                self._hits[index] += 1
-                if rule.nth in (0, self._hits[index]):
+                self._hits[k] += 1
+                if rule.nth in (0, self._hits[k]) and self._may_strike(index, rule.times):
                     struck.append((rule.action, rule.arg_s))
+                    if rule.action in ("crash", "ledger_away"):
+                        break  # nothing after it would be done, and what is noted counts as done
         return struck
+
+    def _may_strike(self, index: int, times: int) -> bool:
+        """Note the strike, exclusively: a file a strike, named by rule, role and number."""
+        if not times:
+            return True
+        for number in range(1, times + 1):
+            try:
+                (self._noted / f"{index}.{self._role}.{number}").touch(exist_ok=False)
+            except FileExistsError:
+                continue
+            return True
+        return False

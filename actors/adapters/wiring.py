@@ -157,7 +157,7 @@ def _assemble(context: BuildContext, role: Role[Any], driver: HostedDriver | Non
         ),
         tracer=TraceFile(run_dir, context.role, settings.run.trace_mb_max) if settings.run.trace else NullTracer(),
         driver=driver,
-        faults=FaultPlan(context.role, rules, settings.faults.seed) if rules else None,
+        faults=FaultPlan(context.role, rules, settings.faults.seed, run_dir) if rules else None,
         snapshot_every=settings.run.snapshot_every,
     )
 
