@@ -8,18 +8,21 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from msgspec import Struct
 from msgspec.json import encode as to_json
 
 from config.schema import Settings, SettingsError, load
 
-EXIT_OK, EXIT_FAILED, EXIT_REFUSED = 0, 1, 78
+EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_REFUSED = 0, 1, 64, 78
 OUR_PACKAGES = ("actors", "config", "kernels", "supervisors", "venues")
+LEAVE_THE_VIEW = "\x1b[?1047l\x1b[?25h"
+"""The terminal's own screen and its cursor: a view that was killed could not give them back."""
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run one command; return its exit code: 0 done, 1 failed, 2 usage, 69 no engine, 75 halted, 78 refused."""
+    """Run one command; return its exit code: 0 done, 1 failed, 64 usage, 69 no engine, 75 halted, 78 refused."""
     if argv and argv[0] == "gateway":
         from venues.gateway import main as gateway_main
 
@@ -71,7 +74,12 @@ def _run(arguments: argparse.Namespace) -> int:
     on_terminal = sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
     view = ["--config", arguments.config] if arguments.config else []
     view += [part for override in arguments.set for part in ("--set", override)]
-    code, text = run_engine(settings, arguments.fresh, view if on_terminal and not arguments.no_view else None)
+    with_view = on_terminal and not arguments.no_view
+    if with_view:
+        print(f"Apex starts in {os.path.abspath(settings.run.run_dir)} … (Ctrl-C ends it)", flush=True)
+    code, text = run_engine(settings, arguments.fresh, view if with_view else None)
+    if with_view:
+        print(LEAVE_THE_VIEW, end="", flush=True)
     if text:
         print(text, file=sys.stderr if code else sys.stdout)
     return code
@@ -175,8 +183,16 @@ def _view(arguments: argparse.Namespace) -> int:
     return int(show(_settings(arguments)))
 
 
+class _Parser(argparse.ArgumentParser):
+    """Its own exit code for a command line that cannot be meant: systemd must not repeat it."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(EXIT_USAGE, f"{self.prog}: error: {message}\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="run.py", description="Apex: a supervised trading engine.")
+    parser = _Parser(prog="run.py", description="Apex: a supervised trading engine.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def add(name: str, call: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
@@ -221,7 +237,7 @@ def _add_replay(replay: argparse.ArgumentParser) -> None:
     replay.add_argument("--json", action="store_true")
 
 
-def _add_exchange(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_exchange(commands: argparse._SubParsersAction[_Parser]) -> None:
     from venues.exchange import add_arguments
 
     exchange = commands.add_parser("exchange", help="the paper spot exchange alone")

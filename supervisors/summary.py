@@ -25,8 +25,8 @@ def status_line(settings: Settings) -> str:
     parts = [
         f"{sum(one.state == 'running' for one in status.processes)}/{len(status.processes)} processes run",
         *(f"{role}: {_shown(status, role)}" for role in ("book", "evaluator") if status.detail.get(role)),
-        f"signals {dict(ends)}" if ends else "no signals yet",
-        f"orders {dict(states)}" if states else "no orders yet",
+        f"signals: {_counted(ends)}",
+        f"orders: {_counted(states)}",
         f"gate {status.gate.get('gate', 'not reported')}",
     ]
     parts += ["DRY RUN"] if status.dry_run else []
@@ -67,9 +67,9 @@ def _shown(status: EngineStatus, role: str) -> str:
 
 
 def _counted(counter: Counter[str]) -> str:
-    return ", ".join(f"{count} {name}" for name, count in sorted(counter.items())) or "none"
+    return ", ".join(f"{count} {name}" for name, count in sorted(counter.items())) or "none yet"
 
 
 def _fixed(row: dict[str, object], name: str) -> str:
     value = row.get(name, 0)
-    return format_fixed8(value) if isinstance(value, int) else str(value)
+    return format_fixed8(value).rstrip("0").rstrip(".") if isinstance(value, int) else str(value)
