@@ -1,15 +1,15 @@
 """The book's driver: what the venue lists, the image file, the watch on feeds' headers, the audit, the copy for people.
 
 Commands: `OpenImage`. Events: `ImageOpened`, `AuditFinished`, `BookStatus` about once a second. While the venue is away
-at the start, the last good listing in the run directory is used after `COPY_AFTER_S`, marked as such, and the venue
-is asked again until it answers; if it then lists otherwise, this process ends and its successor makes the image anew.
-Without a copy it ends after `LISTING_S_MAX`.
+at the start, the last good listing in the run directory is used after `COPY_AFTER_S`, marked as such; without a copy
+the process ends after `LISTING_S_MAX`. The venue is asked again, often where a copy is used and else every
+`RELIST_S`; if it lists otherwise (a symbol halted or new, another tick or lot), this process ends and its successor
+makes the image anew.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -36,6 +36,7 @@ COPY_NAME: Final = "exchange_info.json"
 COPY_AFTER_S: Final = 3.0
 LISTING_S_MAX: Final = 60.0
 ASK_AGAIN_S: Final = 5.0
+RELIST_S: Final = 300.0
 SECOND_LOOK_S: Final = 1.0
 STATUS_S: Final = 1.0
 HOLD_DOWN_STALES: Final = 4
@@ -47,7 +48,7 @@ _PATH: Final = "/api/v3/exchangeInfo"
 
 
 class ListingChanged(RuntimeError):
-    """The venue lists otherwise than the copy that was used while it was away: end, the successor uses it."""
+    """The venue lists otherwise than what is used: end, and let the successor use it."""
 
 
 class BookOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,8 +119,7 @@ class BookDriver(DriverThread):
                     image, names, self._open_bus, self._clock, options.age_ms_max * 1_000_000, stale_ns
                 )
             self.worker.spawn(self._audits(), "book.audit")
-            if source == FROM_COPY:
-                self.worker.spawn(self._ask_again(rest, assignment), "book.ask_again")
+            self.worker.spawn(self._ask_again(rest, assignment, source), "book.ask_again")
             while True:
                 self._report(mapped)
                 self._write_snapshot()
@@ -164,14 +164,25 @@ class BookDriver(DriverThread):
             parse_exchange_info(body), options.symbols, options.shards, options.symbols_per_connection_max
         )
 
-    async def _ask_again(self, rest: VenueRest, used: Assignment) -> None:
+    async def _ask_again(self, rest: VenueRest, used: Assignment, source: str) -> None:
+        delay_s = ASK_AGAIN_S if source == FROM_COPY else RELIST_S
         while True:
-            await asyncio.sleep(ASK_AGAIN_S)
-            with contextlib.suppress(VenueAway, ExchangeInfoError):
-                if await self._fetch(rest) != used:
-                    raise ListingChanged(f"{self._options.role}: the venue lists otherwise than the kept copy")
-                self._open(used, FROM_VENUE)
-                return
+            await asyncio.sleep(delay_s)
+            try:
+                listed = await self._fetch(rest)
+            except (VenueAway, ExchangeInfoError) as error:
+                self.worker.count("listing_failed")
+                told_s = error.stay_away_s if isinstance(error, VenueAway) else 0.0
+                delay_s = max(ASK_AGAIN_S, told_s)
+                continue
+            if listed != used:
+                raise ListingChanged(
+                    f"{self._options.role}: the venue lists otherwise than before; the image is made anew"
+                )
+            if source == FROM_COPY:
+                source = FROM_VENUE
+                self._open(used, source)
+            delay_s = RELIST_S
 
     def _open(self, assignment: Assignment, source: str) -> MappedImage:
         withdraw_record(self._run_dir)

@@ -140,6 +140,39 @@ def test_a_venue_that_lists_otherwise_than_the_copy_ends_the_book(
         stage.close()
 
 
+def test_a_symbol_that_halts_in_a_running_venue_ends_the_book_for_a_new_image(
+    tmp_path: Path, run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(book_driver, "RELIST_S", 0.2)
+    monkeypatch.setattr(book_driver, "ASK_AGAIN_S", 0.2)
+    listing, recording = tmp_path / "listing.json", tmp_path / "recording.txt"
+    symbols: list[dict[str, object]] = [
+        {"symbol": f"{base}USDT", "status": "TRADING", "baseAsset": base, "quoteAsset": "USDT", "filters": []}
+        for base in ("BTC", "ETH")
+    ]
+    listing.write_text(json.dumps({"symbols": symbols}))
+    recording.write_text("")
+    options = ("--exchange-info", str(listing), "--record", str(recording))
+    with ExchangeProcess(tmp_path / "x", *options) as exchange:
+        stage = Stage(run_dir, exchange.base_url, exchange.ws_url)
+        reasons: list[str] = []
+        driver = BookDriver(
+            BookOptions(role="book", run_dir=str(run_dir), rest_url=exchange.base_url), SystemClock(), lambda: 0.5
+        )
+        driver.worker._die = reasons.append
+        first = opened(stage, stage.host(driver, OpenImage(1)))
+        symbols[0]["status"] = "BREAK"
+        listing.write_text(json.dumps({"symbols": symbols}))
+        exchange.restart()
+        stage.until(lambda: bool(reasons))
+        assert "ListingChanged" in reasons[0]
+        stage.close()
+        second = opened(stage, stage.book())
+        assert second.created
+        assert second.image_id != first.image_id
+        stage.close()
+
+
 def test_a_header_that_stopped_beating_is_held_down_and_its_feed_begins_anew(
     tmp_path: Path, run_dir: Path, stage: Stage
 ) -> None:
