@@ -55,20 +55,24 @@ def render_status(status: EngineStatus) -> str:
 
 
 def projection_json(settings: Settings, key_type: KeyType) -> str:
-    """Orders or positions as a JSON object by client_order_id or symbol; prices and quantities as decimal strings."""
-    rows = read_projection(settings, key_type)
-    return orjson.dumps({name: _readable(row) for name, row in rows.items()}).decode()
+    """Orders or positions as a JSON array of objects, oldest first; prices and quantities as decimal strings."""
+    return orjson.dumps(_rows(settings, key_type)).decode()
 
 
 def projection_text(settings: Settings, key_type: KeyType, columns: tuple[str, ...]) -> str:
     """The same as a table of these columns, newest last."""
-    rows = [_readable(row) for row in read_projection(settings, key_type).values()]
-    rows.sort(key=lambda row: str(row.get("placed_ns", row.get("symbol", ""))))
+    rows = _rows(settings, key_type)
     if not rows:
         return f"no {key_type.value}"
     table = [list(columns)] + [[str(row.get(column, "")) for column in columns] for row in rows]
     widths = [max(len(line[i]) for line in table) for i in range(len(columns))]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in table)
+
+
+def _rows(settings: Settings, key_type: KeyType) -> list[dict[str, object]]:
+    rows = [_readable(row) for row in read_projection(settings, key_type).values()]
+    rows.sort(key=lambda row: str(row.get("placed_ns", row.get("symbol", ""))))
+    return rows
 
 
 def _readable(row: dict[str, object]) -> dict[str, object]:

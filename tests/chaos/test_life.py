@@ -43,7 +43,7 @@ def leaves(engine: EngineRun) -> list[object]:
 def test_a_newcomer_sees_orders_fills_and_positions_within_a_minute(engine: EngineRun) -> None:
     engine.wait(lambda: "filled" in {order["state"] for order in engine.orders().values()}, 60, "a fill")
     orders = json.loads(engine.run("orders", "--json").stdout)
-    assert {"entry", "take_profit", "stop_loss"} == {order["leg"] for order in orders.values()}
+    assert {"entry", "take_profit", "stop_loss"} == {order["leg"] for order in orders}
     assert "symbol" in engine.run("positions").stdout
 
 
