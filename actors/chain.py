@@ -18,6 +18,7 @@ LINKS_MAX = 5_000
 
 _FIELDS = re.compile(rb'"(signal_id|intent_id|client_order_id|exec_id|correlation_id)":"([^"]+)"')
 _LOCAL = re.compile(r":e\d+\.")
+_LEG = re.compile(rb"-\d+[a-z]$")
 
 
 class Link(msgspec.Struct, frozen=True):
@@ -44,7 +45,8 @@ class Entry(msgspec.Struct, frozen=True):
 def chain_of(wanted: str, entries: Iterable[Entry]) -> list[Link]:
     """All records that belong with `wanted` (signal, intent, order, execution or correlation id), oldest first.
 
-    Ids are gathered to a fixed point: what one record names, others are looked for by. O(rounds x entries).
+    Ids are gathered to a fixed point: what one record names, others are looked for by; except for a record that names
+    several intents (what the venue was read to hold), which belongs to it and leads nowhere. O(rounds x entries).
     """
     stored = list(entries)
     ids, taken = {wanted.encode()}, [False] * len(stored)
@@ -55,7 +57,10 @@ def chain_of(wanted: str, entries: Iterable[Entry]) -> list[Link]:
             if taken[index] or not any(one in entry.payload for one in ids):
                 continue
             taken[index] = grew = True
-            named = {value for _, value in _FIELDS.findall(entry.payload)}
+            found = _FIELDS.findall(entry.payload)
+            if len(_intents(found)) > 1:
+                continue
+            named = {value for _, value in found}
             # A driver's event that correlates with nothing but itself names no chain.
             ids |= {value for value in named if not _LOCAL.search(value.decode())}
     decoder = msgspec.json.Decoder(JournalRecord)
@@ -64,6 +69,12 @@ def chain_of(wanted: str, entries: Iterable[Entry]) -> list[Link]:
     ]
     links.sort(key=lambda link: (link.at_ns, link.role, link.seq))
     return links[:LINKS_MAX]
+
+
+def _intents(found: list[tuple[bytes, bytes]]) -> set[bytes]:
+    """The intents that fields speak of; a client order id is its intent's and a letter for the leg."""
+    whole = {value for name, value in found if name == b"intent_id"}
+    return whole | {value[:-1] for name, value in found if name == b"client_order_id" and _LEG.search(value)}
 
 
 def chain_text(links: list[Link]) -> str:
