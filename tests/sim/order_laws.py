@@ -46,6 +46,7 @@ class OrderLaws(Laws):
         self.families: dict[str, set[str]] = {}
         self.executed: dict[str, tuple[int, str, int]] = {}
         self.gates: dict[tuple[Incarnation, str], GrantGate] = {}
+        self.leases: dict[tuple[Incarnation, str, str], int] = {}
         self.gate_epoch: dict[Incarnation, int] = {}
         self.halts: dict[Incarnation, str] = {}
         self.outcomes: dict[str, list[str]] = {}
@@ -94,13 +95,21 @@ class OrderLaws(Laws):
         halt = self.halts.get(incarnation, "")
         if halt:
             raise Violation("a halt opens no risk", f"{incarnation} submits {command.intent_id} under {halt!r}")
+        gate = self.gates.get((incarnation, command.session_id))
+        if gate is not None:
+            self.leases[incarnation, command.session_id, command.intent_id] = gate.expires_ns
 
     def _gate_must_be_open(self, incarnation: Incarnation, command: SubmitOrders) -> None:
-        """At the socket, not where it was decided: a process may have stood still in between."""
-        now_ns, gate = self.simulation.scheduler.now_ns, self.gates.get((incarnation, command.session_id))
-        if gate is None or gate.expires_ns <= now_ns:
-            until = "none" if gate is None else f"until {gate.expires_ns}"
-            text = f"{incarnation} writes {command.intent_id} in {command.session_id} at {now_ns}, gate {until}"
+        """The lease it was handed over under must run at the socket: a process may have stood still in between.
+
+        A revocation that comes after the hand-over is too late for it; that is what the lease is for.
+        """
+        now_ns = self.simulation.scheduler.now_ns
+        until_ns = self.leases.get((incarnation, command.session_id, command.intent_id), 0)
+        if until_ns <= now_ns:
+            text = (
+                f"{incarnation} writes {command.intent_id} in {command.session_id} at {now_ns}, gate until {until_ns}"
+            )
             raise Violation("no order without a gate", text)
 
     def effect(self, incarnation: Incarnation, point: FaultPoint, cause: Envelope, name: str) -> None:
