@@ -57,7 +57,7 @@ def boot(settings: Settings, run_id: str, guardian: ProcessIdentity, port: int, 
     while signal.sigtimedwait(STOP_SIGNALS, LISTEN_S) is None:
         if not root.is_alive():
             return 1
-    system.tell(address, StopActor(settings.supervision.stop_timeout_s))
+    system.tell(address, StopActor(start.spec.role, 1, settings.supervision.stop_timeout_s))
     deadline = time.monotonic() + settings.supervision.stop_timeout_s * STOP_SHARE
     while root.is_alive() and time.monotonic() < deadline:
         time.sleep(POLL_S)

@@ -21,7 +21,7 @@ from actors.adapters.clock import SystemClock
 from actors.adapters.health import HealthBoard, HealthReport
 from actors.adapters.identity import IdentityFile
 from actors.adapters.logs import log_to_file
-from actors.messages import AnyMessage, Envelope, HaltChanged
+from actors.messages import AnyMessage, HaltChanged
 from actors.ports import Fenced, LedgerAway, Ports
 from actors.shell import Shell
 from supervisors.crash_only import CrashOnlyActor
@@ -34,6 +34,7 @@ from supervisors.lifecycle import (
     Peer,
     Peers,
     PeerUp,
+    Post,
     Seen,
     Serving,
     StartActor,
@@ -52,6 +53,7 @@ class ActorHost(CrashOnlyActor):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._start: StartActor | None = None
+        self._ignored: dict[str, int] = {}
         self._shell: Shell[Any]
         self._assembly: Assembly
 
@@ -70,13 +72,19 @@ class ActorHost(CrashOnlyActor):
             raise
 
     def _dispatch(self, message: object, sender: object) -> None:
+        if self._start is None:
+            if isinstance(message, StartActor):
+                self._begin(message, sender)
+            else:  # meant for whoever had this address before
+                self._ignore("before_start", message)
+            return
         match message:
-            case Envelope():
-                self._envelope(message, sender)
-            case Seen(role=role, sender_epoch=epoch, received=received):
-                if self._start is not None and epoch == self._shell.epoch:
-                    self._transport.credit.seen(role, received)
-            case Beat(nonce=nonce):
+            case Post():
+                self._shell.take(message.envelope)
+                self._transport.handled(message, sender)
+            case Seen():
+                self._transport.seen(message)
+            case Beat(role=role, incarnation=incarnation, nonce=nonce) if self._is_me(role, incarnation):
                 if self._assembly.driver is None:
                     self._answer_beat(nonce)
                 else:
@@ -84,12 +92,28 @@ class ActorHost(CrashOnlyActor):
             case Peers():
                 for role in self._transport.learn(message):
                     self._shell.peer_changed(role)
-            case StartActor():
-                self._begin(message, sender)
-            case StopActor():
+            case StopActor(role=role, incarnation=incarnation) if self._is_me(role, incarnation):
                 self._finish()
+            case Beat() | StopActor() | StartActor():
+                self._ignore("misdirected", message)
             case _:
-                logger.warning("{} ignores {}", type(self).__name__, type(message).__name__)
+                self._ignore("unknown", message)
+
+    @property
+    def epoch(self) -> int:
+        """The one that this incarnation drew."""
+        return self._shell.epoch
+
+    def _is_me(self, role: str, incarnation: int) -> bool:
+        start = self._start
+        return start is not None and start.spec.role == role and start.incarnation == incarnation
+
+    def _ignore(self, why: str, message: object) -> None:
+        """Count it; say so the first time only, for a warning that repeats is a metric."""
+        name = f"ignored_{why}"
+        self._ignored[name] = self._ignored.get(name, 0) + 1
+        if self._ignored[name] == 1:
+            logger.warning("ignores {}: {}", type(message).__name__, why)
 
     def _begin(self, start: StartActor, supervisor: object) -> None:
         die_with_parent(start.parent_pid)
@@ -104,7 +128,7 @@ class ActorHost(CrashOnlyActor):
         self._assembly = assembly = self._build(start)
         self._alarms = AlarmTable(role, self._clock, self._health)
         self._named_timers = HostTimers(self)
-        self._transport = HostTransport(self, assembly.role.name)
+        self._transport = HostTransport(self, assembly.role.name, assembly.faults)
         driver = assembly.driver or NoDriver(role)
         ports = Ports(
             ledger=assembly.ledger,
@@ -166,12 +190,6 @@ class ActorHost(CrashOnlyActor):
 
     # ---- inputs
 
-    def _envelope(self, envelope: Envelope, sender: object) -> None:
-        self._shell.take(envelope)
-        total = self._transport.received.handled(envelope.source, envelope.source_epoch)
-        if total is not None:
-            self.send(sender, Seen(self._assembly.role.name, envelope.source_epoch, total))
-
     def _drain(self) -> None:
         driver = self._assembly.driver
         assert driver is not None
@@ -199,7 +217,7 @@ class ActorHost(CrashOnlyActor):
             elif payload == "host.health":
                 self._publish_health()
                 self.after(HEALTH_EVERY_S, "host.health")
-            else:
+            elif not self._transport.due(payload):
                 name = self._named_timers.due(payload)
                 if name is not None:
                     self._shell.timer_fired(name)
@@ -245,10 +263,11 @@ class ActorHost(CrashOnlyActor):
         )
 
     def _assembly_counters(self) -> dict[str, int]:
-        counters: dict[str, int] = dict(getattr(self, "_progress", {}))
+        counters: dict[str, int] = {**getattr(self, "_progress", {}), **self._ignored}
         counters.update({f"credit_refused.{k}": v for k, v in self._transport.refused.items()})
         for part in (self._assembly.bus, self._assembly.driver):
             counters.update(getattr(part, "counters", {}) or {})
+        counters["owed"] = sum(len(owed) for owed in self._shell.core.outbox.values())
         counters["trace_lines_failed"] = int(getattr(self._assembly.tracer, "failed", 0))
         counters["health_writes_failed"] = self._health.failures
         return {name: value for name, value in counters.items() if value}

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from actors.adapters.fault_plan import Delayed, FaultPlan
 from actors.messages import AnyMessage, Envelope
-from supervisors.lifecycle import Peer, Peers
+from supervisors.lifecycle import Peer, Peers, Post, Seen
 from supervisors.transport_credit import ReceiveCount, SendCredit
 
 if TYPE_CHECKING:
@@ -18,9 +19,10 @@ if TYPE_CHECKING:
 class HostTransport:
     """Sends envelopes to whoever holds a role by the newest table, within that peer's credit."""
 
-    def __init__(self, host: ActorHost, role: str) -> None:
+    def __init__(self, host: ActorHost, role: str, faults: FaultPlan | None = None) -> None:
         self._host = host
         self._role = role
+        self._faults = faults
         self._version = 0
         self._table: dict[str, Peer] = {}
         self.credit = SendCredit()
@@ -44,15 +46,49 @@ class HostTransport:
         return changed
 
     def send(self, envelope: Envelope) -> bool:
-        """Stamp the target's incarnation and hand over; False without a known peer or without credit."""
+        """Stamp the target's incarnation and hand over; False without a known peer or without credit.
+
+        What a fault plan drops, holds or delays counts as sent: a network gives no sign of it either.
+        """
+        if self._faults is None:
+            return self._hand_over(envelope)
+        sent = True
+        for one in self._faults.on_send(envelope):
+            if one.after_s > 0:
+                self._host.after(one.after_s, one)
+            else:
+                sent = self._hand_over(one.envelope) and sent
+        return sent
+
+    def due(self, payload: object) -> bool:
+        """Whether the wake-up was an envelope that a fault plan had delayed; it is sent now."""
+        if not isinstance(payload, Delayed):
+            return False
+        self._hand_over(payload.envelope)
+        return True
+
+    def _hand_over(self, envelope: Envelope) -> bool:
         peer = self._table.get(envelope.target)
         if peer is None:
             return False
-        if not self.credit.take(envelope.target, time.monotonic_ns()):
+        number = self.credit.take(envelope.target, time.monotonic_ns())
+        if number is None:
             self.refused[envelope.target] = self.refused.get(envelope.target, 0) + 1
             return False
-        self._host.send(peer.address, msgspec.structs.replace(envelope, target_epoch=peer.epoch))
+        stamped = msgspec.structs.replace(envelope, target_epoch=peer.epoch)
+        self._host.send(peer.address, Post(self._role, self._host.epoch, number, stamped))
         return True
+
+    def handled(self, post: Post, sender: object) -> None:
+        """Say so to its sender where that is due."""
+        if self.received.due(post.sender, post.sender_epoch, post.number):
+            self._host.send(sender, Seen(self._role, self._host.epoch, post.sender_epoch, post.number))
+
+    def seen(self, seen: Seen) -> None:
+        """Take a report, unless it is meant for, or made by, another incarnation."""
+        peer = self._table.get(seen.role)
+        if peer is not None and peer.epoch == seen.epoch and seen.sender_epoch == self._host.epoch:
+            self.credit.seen(seen.role, seen.number)
 
 
 class ShellTimer(msgspec.Struct, frozen=True):

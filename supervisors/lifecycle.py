@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
+from actors.messages import Envelope
 from config.schema import Settings
 from supervisors.lifeline import ProcessIdentity
 from supervisors.spec import ChildSpec, SupervisorSpec
@@ -67,8 +68,11 @@ class Serving(Control, frozen=True):
 
 
 class Beat(Control, frozen=True):
-    """Are you alive? At most one is outstanding for each child."""
+    """Are you alive? At most one is outstanding for each child. Addresses are ports and may be another's by now, so
+    this and `StopActor` name whom they mean."""
 
+    role: str
+    incarnation: int
     nonce: int
 
 
@@ -83,6 +87,8 @@ class BeatAnswered(Control, frozen=True):
 class StopActor(Control, frozen=True):
     """End in order; the sender kills by pid what has not ended within `shutdown_s`."""
 
+    role: str
+    incarnation: int
     shutdown_s: float
 
 
@@ -107,12 +113,26 @@ class Peers(Control, frozen=True):
     table: tuple[Peer, ...]
 
 
+class Post(Control, frozen=True):
+    """An envelope on its way between two hosts, with what transport credit is counted by.
+
+    `number` counts all that this incarnation of the sender sent to this one of the target, from 1. The envelope's own
+    epoch will not do: one that is owed since before a restart carries the old.
+    """
+
+    sender: str
+    sender_epoch: int
+    number: int
+    envelope: Envelope
+
+
 class Seen(Control, frozen=True):
-    """Transport credit: `received` envelopes from you have been handled since `sender_epoch` began."""
+    """Transport credit: of your posts in `sender_epoch` to this epoch of `role`, all up to `number` are handled."""
 
     role: str
+    epoch: int
     sender_epoch: int
-    received: int
+    number: int
 
 
 class Ask(Control, frozen=True):

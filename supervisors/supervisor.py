@@ -21,6 +21,7 @@ from actors.adapters.health import HealthBoard, ProcessReport, SupervisorReport
 from actors.adapters.identity import IdentityFile
 from actors.adapters.logs import log_to_file
 from actors.adapters.redis_client import probe
+from actors.effects import Severity
 from supervisors import policy
 from supervisors.crash_only import CrashOnlyActor
 from supervisors.exit_note import ExitNote, read_exit_note, write_exit_note
@@ -51,10 +52,11 @@ INCARNATIONS_EACH = 1_000_000
 class ChildProcess:
     """What this process knows of one child's newest incarnation."""
 
-    def __init__(self, address: object, incarnation: int) -> None:
+    def __init__(self, address: object, incarnation: int, process: ProcessIdentity | None) -> None:
         self.address = address
         self.incarnation = incarnation
-        self.process: ProcessIdentity | None = None
+        self.process = process
+        """None: it could not be forked, or was gone at once; the base says so."""
         self.beat_sent_ns: int | None = None
         self.beat_answered_ns: int | None = None
 
@@ -72,7 +74,10 @@ class SupervisorHost(CrashOnlyActor):
         """Dispatch; an exception here is a supervisor's crash, and its parent's affair."""
         match message:
             case StartSupervisor():
-                self._begin(message, sender)
+                if self._start is None:
+                    self._begin(message, sender)
+            case _ if self._start is None:
+                logger.warning("supervisor ignores {}: not started", type(message).__name__)
             case Hatched(role=role, incarnation=incarnation, process=process):
                 child = self._current(role, incarnation)
                 if child is not None:
@@ -87,10 +92,9 @@ class SupervisorHost(CrashOnlyActor):
                 child = self._current(role, incarnation)
                 if child is not None:
                     child.beat_sent_ns, child.beat_answered_ns = None, time.monotonic_ns()
-            case Beat(nonce=nonce):
-                start = self._started()
-                self.send(sender, BeatAnswered(start.spec.role, start.incarnation, nonce))
-            case StopActor():
+            case Beat(role=role, incarnation=incarnation, nonce=nonce) if self._is_me(role, incarnation):
+                self.send(sender, BeatAnswered(role, incarnation, nonce))
+            case StopActor(role=role, incarnation=incarnation) if self._is_me(role, incarnation):
                 self._decide(policy.StopRequested())
             case _:
                 logger.warning("supervisor ignores {}", type(message).__name__)
@@ -129,6 +133,7 @@ class SupervisorHost(CrashOnlyActor):
         self._table: dict[str, Peer] = {}
         self._peers = Peers(0, ())
         self._events: deque[policy.Event] = deque()
+        self._watched_ns = time.monotonic_ns()
         self._ledger_up = probe(context.settings.ledger.url, context.settings)
         self._policy = policy.initial_state(spec, self._ledger_up, (start.incarnation - 1) * INCARNATIONS_EACH)
         if self._is_root:
@@ -158,8 +163,9 @@ class SupervisorHost(CrashOnlyActor):
 
     def _escalate(self, reason: str) -> None:
         if self._is_root:
-            identity = IdentityFile(os.path.join(self._started().context.run_dir, "identity.json"))
-            identity.latch_halt(f"root supervisor gave up: {reason}", "root")
+            text = f"root supervisor gave up: {reason}"
+            IdentityFile(os.path.join(self._started().context.run_dir, "identity.json")).latch_halt(text, "root")
+            self._health.alert("root", "budget_spent", Severity.CRITICAL, text, True)
         self._end(ExitReason.ESCALATED, reason)
 
     # ---- the policy and its effects
@@ -180,8 +186,8 @@ class SupervisorHost(CrashOnlyActor):
         match effect:
             case policy.StartChild(role=role, incarnation=incarnation):
                 self._start_child(role, incarnation)
-            case policy.StopChild(role=role, shutdown_s=shutdown_s):
-                self.send(self._child_of[role].address, StopActor(shutdown_s))
+            case policy.StopChild(role=role, incarnation=incarnation, shutdown_s=shutdown_s):
+                self.send(self._child_of[role].address, StopActor(role, incarnation, shutdown_s))
             case policy.KillChild(role=role, incarnation=incarnation):
                 self._kill(role, incarnation)
             case policy.WakeAt(at_ns=at_ns):
@@ -207,7 +213,7 @@ class SupervisorHost(CrashOnlyActor):
         else:
             address = self.createActor(ActorHost)
             message = StartActor(state.spec, context, incarnation, os.getpid())
-        self._child_of[role] = ChildProcess(address, incarnation)
+        self._child_of[role] = ChildProcess(address, incarnation, self.child_process(address))
         self.send(address, message)
         logger.info("{} starts {} incarnation {}", self._started().spec.role, role, incarnation)
 
@@ -215,18 +221,8 @@ class SupervisorHost(CrashOnlyActor):
         child = self._current(role, incarnation)
         if child is None:
             return
-        if child.process is None:
-            self._kill_unhatched()
-            self._decide(policy.Exited(role, incarnation, ExitReason.CRASHED))
-        elif not kill_if_same(child.process, signal.SIGKILL):
+        if child.process is None or not kill_if_same(child.process, signal.SIGKILL):
             self._gone(role, child)
-
-    def _kill_unhatched(self) -> None:
-        """A child that never said which process it is: end every process of ours that no child has claimed."""
-        known = {child.process.pid for child in self._child_of.values() if child.process is not None}
-        for process in ProcessIdentity.children_of(os.getpid()):
-            if process.pid not in known:
-                kill_if_same(process, signal.SIGKILL)
 
     def _gone(self, role: str, child: ChildProcess) -> None:
         context = self._started().context
@@ -252,6 +248,9 @@ class SupervisorHost(CrashOnlyActor):
     def _watch_children(self) -> None:
         settings = self._started().context.settings.supervision
         now_ns = time.monotonic_ns()
+        # Stopped or starved ourselves, we have not listened: answers may wait unread, and that time is not theirs.
+        deaf_ns = max(0, now_ns - self._watched_ns - round(2 * WATCH_EVERY_S * NS))
+        self._watched_ns = now_ns
         for state in self._policy.children:
             child = self._child_of.get(state.role)
             if child is None or child.incarnation != state.incarnation or not state.live:
@@ -259,6 +258,8 @@ class SupervisorHost(CrashOnlyActor):
             if child.process is not None and not child.process.is_alive():
                 self._gone(state.role, child)
             elif state.status is policy.Status.RUNNING:
+                if child.beat_sent_ns is not None:
+                    child.beat_sent_ns += deaf_ns
                 self._beat(state.role, child, settings.heartbeat_s, settings.dead_after_s, now_ns)
         if self._is_root:
             Path(self._started().context.run_dir, "root.beat").touch()
@@ -270,7 +271,7 @@ class SupervisorHost(CrashOnlyActor):
                 self._decide(policy.Hung(role, child.incarnation))
         elif child.beat_answered_ns is None or now_ns - child.beat_answered_ns >= every_s * NS:
             child.beat_sent_ns = now_ns
-            self.send(child.address, Beat(now_ns))
+            self.send(child.address, Beat(role, child.incarnation, now_ns))
 
     # ---- who holds which role
 
@@ -320,6 +321,10 @@ class SupervisorHost(CrashOnlyActor):
     def _started(self) -> StartSupervisor:
         assert self._start is not None, "a supervisor acts only after StartSupervisor"
         return self._start
+
+    def _is_me(self, role: str, incarnation: int) -> bool:
+        start = self._started()
+        return start.spec.role == role and start.incarnation == incarnation
 
     def _current(self, role: str, incarnation: int) -> ChildProcess | None:
         child = self._child_of.get(role)
