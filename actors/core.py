@@ -44,6 +44,7 @@ class Admission(enum.Enum):
     DUPLICATE = "duplicate"
     GAP = "gap"
     STALE = "stale"
+    MISDIRECTED = "misdirected"
 
 
 class Step(msgspec.Struct, Generic[S], frozen=True):
@@ -60,7 +61,7 @@ def new_core(role: Role[S]) -> Core[S]:
 
 
 def admit(core: Core[S], envelope: Envelope, epoch: int) -> Admission:
-    """Judge an envelope by its target epoch and delivery number."""
+    """Judge an envelope of this role by its target epoch and delivery number."""
     if envelope.target_epoch not in (0, epoch):
         return Admission.STALE
     if envelope.delivery_seq == 0:

@@ -57,6 +57,7 @@ class Shell(Generic[S]):
         self.replayed = 0
         self._snapshot_seq = 0
         self._sent_up_to: dict[str, int] = {}
+        self._resend_stands = False
         self._volatile = 0
 
     # ---- recovery
@@ -69,8 +70,7 @@ class Shell(Generic[S]):
         self.take(self._local("shell", Recovered(self.epoch)))
         for target in self.core.outbox:
             self._pump(target)
-        if self.core.outbox:
-            self.ports.timers.start(RESEND_TIMER, RESEND_NS)
+        self._resend_later()
 
     def _fold_ledger(self) -> Core[S]:
         core = self._newest_snapshot()
@@ -121,7 +121,9 @@ class Shell(Generic[S]):
         """Receive → trace → reduce → append → commit → effects, for one envelope."""
         ports, received_ns = self.ports, self.ports.clock.now_ns()
         self._fault(FaultPoint.RECEIVE, envelope)
-        verdict = admit(self.core, envelope, self.epoch)
+        # An address is a port: what was sent to a dead role's may reach whoever was given it since.
+        to_me = envelope.target == self.role.name
+        verdict = admit(self.core, envelope, self.epoch) if to_me else Admission.MISDIRECTED
         if verdict is not Admission.ADMIT:
             self.count(f"refused_{verdict.value}")
             ports.tracer.hop(envelope, received_ns, received_ns, verdict.value)
@@ -138,7 +140,7 @@ class Shell(Generic[S]):
         for target in dict.fromkeys(owed.target for owed in step.owed):
             self._pump(target)
         if step.owed:
-            ports.timers.start(RESEND_TIMER, RESEND_NS)
+            self._resend_later()
         if envelope.delivery_seq:
             self._acknowledge(envelope)
         ports.tracer.hop(envelope, received_ns, ports.clock.now_ns(), "handled")
@@ -209,11 +211,17 @@ class Shell(Generic[S]):
                 self._sent_up_to[target] = envelope.delivery_seq
 
     def _resend(self) -> None:
+        self._resend_stands = False
         for target in self.core.outbox:
             self.count("resent_owed")
             self._sent_up_to.pop(target, None)
             self._pump(target)
-        if self.core.outbox:
+        self._resend_later()
+
+    def _resend_later(self) -> None:
+        """Start the timer unless it runs: moved by each new message, it would never fire under steady traffic."""
+        if self.core.outbox and not self._resend_stands:
+            self._resend_stands = True
             self.ports.timers.start(RESEND_TIMER, RESEND_NS)
 
     def _send(self, envelope: Envelope) -> bool:

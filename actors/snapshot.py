@@ -23,6 +23,16 @@ class SnapshotHeader(msgspec.Struct, frozen=True):
     checksum: str
 
 
+class _StoredCore(msgspec.Struct, frozen=True):
+    """A `Core` as it is stored: only the role's own state has a schema that a role can migrate."""
+
+    seq: int
+    role: msgspec.Raw
+    outbox: msgspec.Raw
+    sent: msgspec.Raw
+    accepted: msgspec.Raw
+
+
 class SnapshotDamaged(ValueError):
     """This snapshot is not what was written; the older one and a longer tail serve instead."""
 
@@ -47,7 +57,9 @@ def decode_snapshot(role: Role[S], payload: bytes) -> Core[S]:
     if header.role != role.name:
         raise LedgerCorrupt(f"{role.name}: the snapshot under this role's key is {header.role}'s")
     if header.schema_version == role.schema_version - 1:
-        body = role.migrate(header.schema_version, body)
+        before = msgspec.json.decode(body, type=_StoredCore)
+        migrated = msgspec.Raw(role.migrate(header.schema_version, bytes(before.role)))
+        body = msgspec.json.encode(msgspec.structs.replace(before, role=migrated))
     elif header.schema_version != role.schema_version:
         raise LedgerCorrupt(
             f"{role.name}: snapshot has schema version {header.schema_version}, this program reads "

@@ -37,7 +37,7 @@ def test_status_names_every_process_with_its_pid_parent_state_restarts_incarnati
 
 
 def leaves(engine: EngineRun) -> list[object]:
-    return [one for one in engine.status().processes if one.parent not in ("", "run.py")]
+    return [one for one in engine.status().processes if one.parent not in ("", "run.py", "admin")]
 
 
 def test_a_newcomer_sees_orders_fills_and_positions_within_a_minute(engine: EngineRun) -> None:
