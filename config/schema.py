@@ -134,7 +134,7 @@ class Supervision(Section, frozen=True):
     period_s: Seconds = 30.0
     root_intensity: PositiveCount = 20
     root_period_s: Seconds = 60.0
-    backoff_s_max: Seconds = 5.0
+    backoff_s_max: Seconds = 2.0
     stop_timeout_s: Seconds = 5.0
 
 

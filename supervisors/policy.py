@@ -7,7 +7,9 @@ child is started again only once its former incarnation is known to be gone.
   first start; later each child comes back by itself.
 - Stop in reverse, one after the other; what has not ended within its `shutdown_s` is killed, and killed again until
   its exit is noticed. Nothing starts before everything that is to stop has stopped.
-- More than `intensity` restarts within `period_s`: stop everything, then `Escalate`.
+- More than `intensity` restarts within `period_s`: stop everything, then `Escalate`. Also at more than
+  `ESCALATIONS_MAX` escalations of children within `ESCALATION_PERIODS` periods: a budget takes a child supervisor most
+  of a period to spend, so that in a window of one period hardly two are ever seen and a crash loop would end nowhere.
 - Where it differs from OTP: a first start that fails is an exit like any other instead of the end of the supervisor;
   an exit that a missing dependency caused does not count and the child waits for the dependency; restarts back off.
 """
@@ -72,6 +74,8 @@ __all__ = [
 NS = 1_000_000_000
 KILL_AGAIN_NS = NS
 """A killed child whose exit is not noticed is killed again after this time, until it is."""
+ESCALATIONS_MAX = 3
+ESCALATION_PERIODS = 20
 DISPUTES_MAX = 3
 """So many exits in a row may blame a dependency that we know only as up (our notice may come later than the child's);
 further ones count, or a child that is wrong about it would restart for ever."""
@@ -112,6 +116,7 @@ class _Turn:
         self._mode = state.mode
         self._escalation = state.escalation
         self._restart_times_ns = state.restart_times_ns
+        self._escalation_times_ns = state.escalation_times_ns
         self._dependency_up = state.dependency_up
         self._announced = state.announced
         self._counters = state.counters
@@ -126,6 +131,7 @@ class _Turn:
             mode=self._mode,
             escalation=self._escalation,
             restart_times_ns=self._restart_times_ns,
+            escalation_times_ns=self._escalation_times_ns,
             dependency_up=self._dependency_up,
             announced=self._announced,
             wake_at_ns=self._wake_at_ns,
@@ -212,12 +218,9 @@ class _Turn:
         )
         if excused:
             self._count(exits_uncounted=1)
-        elif not self._within_budget():
+        elif (spent := self._spent(reason)) is not None:
             self._mode = Mode.ESCALATING
-            self._escalation = (
-                f"{self._spec.role}: more than {self._spec.intensity} restarts in {self._spec.period_s:g} s; "
-                f"the last was {before.role} ({reason.value})"
-            )
+            self._escalation = f"{self._spec.role}: {spent}; the last was {before.role} ({reason.value})"
             return
         self._take_along(index)
 
@@ -232,13 +235,22 @@ class _Turn:
         self._count(disputes=1)
         return child.disputes < DISPUTES_MAX, min(child.disputes + 1, DISPUTES_MAX)
 
-    def _within_budget(self) -> bool:
-        """Enter this restart; False if it is one too many."""
+    def _spent(self, reason: ExitReason) -> str | None:
+        """Enter this restart; if it is one too many, of what."""
         self._count(restarts_counted=1)
-        period_ns = round(self._spec.period_s * NS)
-        recent = tuple(at for at in self._restart_times_ns if self._now_ns - at <= period_ns)
-        self._restart_times_ns = (*recent, self._now_ns)
-        return len(self._restart_times_ns) <= self._spec.intensity
+        period_s = self._spec.period_s
+        self._restart_times_ns = self._entered(self._restart_times_ns, period_s)
+        if len(self._restart_times_ns) > self._spec.intensity:
+            return f"more than {self._spec.intensity} restarts in {period_s:g} s"
+        if reason is ExitReason.ESCALATED:
+            self._escalation_times_ns = self._entered(self._escalation_times_ns, period_s * ESCALATION_PERIODS)
+            if len(self._escalation_times_ns) > ESCALATIONS_MAX:
+                return f"more than {ESCALATIONS_MAX} escalations in {period_s * ESCALATION_PERIODS:g} s"
+        return None
+
+    def _entered(self, times_ns: tuple[int, ...], window_s: float) -> tuple[int, ...]:
+        """Now, after those that are still within the window."""
+        return (*(at for at in times_ns if self._now_ns - at <= round(window_s * NS)), self._now_ns)
 
     def _take_along(self, index: int) -> None:
         """Mark the siblings that the strategy restarts with this child."""

@@ -168,6 +168,7 @@ class SupervisorState(msgspec.Struct, frozen=True):
     mode: Mode = Mode.RUNNING
     escalation: str = ""
     restart_times_ns: tuple[int, ...] = ()
+    escalation_times_ns: tuple[int, ...] = ()
     dependency_up: bool = True
     announced: bool = False
     wake_at_ns: int | None = None

@@ -279,6 +279,33 @@ def test_an_intensity_of_zero_escalates_at_the_first_exit() -> None:
     assert [type(effect) for effect in hand.end("a")] == [policy.Escalate]
 
 
+def test_a_child_supervisor_that_spends_its_budget_again_and_again_spends_its_parents() -> None:
+    """Each escalation takes it most of a period, so that the parent's own window never sees more than one."""
+    hand = Hand(of_supervisors("left", "right")).all_up()
+    for n in range(1, policy.ESCALATIONS_MAX + 1):
+        hand.tick(n * 30.0)
+        assert hand.end("left", ExitReason.ESCALATED) == [start("left", n + 1)]
+        hand.serve("left")
+    hand.tick(120.0)
+    assert hand.end("left", ExitReason.ESCALATED) == [stop("right", shutdown_s=2.0)]
+    (escalation,) = hand.end("right")
+    assert escalation == policy.Escalate("sup: more than 3 escalations in 100 s; the last was left (escalated)")
+
+
+def test_escalations_far_apart_and_kills_of_a_child_supervisor_spend_nothing_but_the_usual_budget() -> None:
+    hand = Hand(of_supervisors("only")).all_up()
+    for n in range(1, 20):
+        hand.tick(n * 40.0)
+        reason = ExitReason.ESCALATED if n % 2 else ExitReason.CRASHED
+        assert hand.end("only", reason) == [start("only", n + 1)]
+        hand.serve("only")
+
+
+def of_supervisors(*roles: str) -> SupervisorSpec:
+    children = tuple(supervisor(role, worker(f"{role}.leaf")) for role in roles)
+    return SupervisorSpec("sup", Strategy.ONE_FOR_ONE, 10, 5.0, NO_BACKOFF, children)
+
+
 def test_restarts_older_than_the_period_are_forgiven_and_those_just_within_are_not() -> None:
     within = Hand(of(Strategy.ONE_FOR_ONE, "a", intensity=1)).all_up()
     within.end("a")
