@@ -6,7 +6,9 @@ starts before the ledger serves and is the one that the identity file knows.
 
 from __future__ import annotations
 
+import contextlib
 import enum
+import errno
 import gc
 import os
 import select
@@ -14,11 +16,13 @@ import shutil
 import signal
 import time
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 from loguru import logger
 
+from actors.adapters.health import HealthBoard
 from actors.adapters.identity import IdentityDamaged, IdentityFile
 from actors.adapters.image_file import remove_image
 from actors.adapters.inspection import ServerAway
@@ -28,6 +32,7 @@ from actors.adapters.market_wiring import check_dry_run
 from actors.adapters.redis_binary import BinaryRefused
 from actors.adapters.redis_client import Purpose, ServerKind, SettingsRefused, check_settings, connect, probe
 from actors.adapters.redis_server import EmbeddedRedis, ServerFailed
+from actors.effects import Severity
 from config.schema import Settings, SettingsError
 from supervisors.boot import Booted, boot
 from supervisors.exit_note import read_exit_note
@@ -46,6 +51,8 @@ TICK_S = 0.25
 ENGINE_STARTS_MAX = 20
 ENGINE_PERIOD_S = 60.0
 HUNG_GRACE_S = 2.0
+BOOT_TIMEOUT_S = 45.0
+"""From the fork to the root's first word: what the actor system's start and the root's may take, and a margin."""
 PROBE_EVERY_S = 2.0
 VENUE_STOP_S = 1.0
 ENDED_BY_SIGNAL = ("view", "exchange", "gateway")
@@ -70,6 +77,8 @@ REFUSALS = (
     ServerAway,
 )
 """What ends a start in order, with its text and its remedy, instead of a traceback."""
+
+DISK_REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
 
 
 class ExitCode(enum.IntEnum):
@@ -97,6 +106,9 @@ class Guardian:
         self.booted: Booted | None = None
         self.starts: list[float] = []
         self._view_arguments = view_arguments
+        self._beat_ns = 0
+        self._beat_seen = 0.0
+        self._looked = 0.0
         self._next_line = 0.0
         self._next_probe = 0.0
         self._answered: dict[str, float] = {}
@@ -124,13 +136,19 @@ class Guardian:
                 remove_image(self.run_dir)
                 _wipe(self.run_dir, keep={lock.path.name, MARKS_NAME})
             shutil.rmtree(self.run_dir / "exits", ignore_errors=True)
+            # Before anything is started: what this run starts is known by its id even if it dies at once.
+            SessionRecord.of(self.run_id, ()).save(self.run_dir)
             signals = _SignalPipe()
             try:
-                self._start_redis()
-                self._start_venues()
+                with signals.interrupting():
+                    self._start_redis()
+                    self._start_venues()
                 self._start_engine()
                 self._start_view()
                 return self._serve(signals)
+            except KeyboardInterrupt:
+                logger.info("stopped while starting")
+                return ExitCode.OK
             finally:
                 notify("STOPPING=1")
                 self._stop_everything()
@@ -257,6 +275,7 @@ class Guardian:
         port = admin_port(self.run_dir)
         settings, run_id = self.settings, self.run_id
         (self.run_dir / "root.beat").touch()
+        self._beat_seen = self._looked = time.monotonic()
         # What is imported stays shared with every process forked from here: no collection touches it there.
         gc.collect()
         gc.freeze()
@@ -278,17 +297,22 @@ class Guardian:
                 notify("READY=1\nSTATUS=the tree serves")
 
     def _root_is_hung(self) -> bool:
-        if self.booted is None:
+        """By how long its beat has not changed on our own clock, less any time in which we did not look ourselves."""
+        now, beat_ns = time.monotonic(), (self.run_dir / "root.beat").stat().st_mtime_ns
+        if beat_ns != self._beat_ns or now - self._looked > HUNG_GRACE_S:
+            self._beat_ns, self._beat_seen = beat_ns, now
+        self._looked = now
+        silent_s = now - self._beat_seen
+        allowed_s = self.settings.supervision.dead_after_s + HUNG_GRACE_S
+        if silent_s <= (allowed_s if self.booted is not None else max(allowed_s, BOOT_TIMEOUT_S)):
             return False
-        age_s = time.time() - (self.run_dir / "root.beat").stat().st_mtime
-        if age_s <= self.settings.supervision.dead_after_s + HUNG_GRACE_S:
-            return False
-        logger.error("root has not beaten for {:.0f} s; killing it", age_s)
+        logger.error("root has not beaten for {:.0f} s; killing it", silent_s)
         return True
 
     def _engine_died(self) -> int | None:
         assert self.engine is not None
-        self.engine.kill_session()
+        engine, self.engine = self.engine, None
+        engine.kill_session()
         note = read_exit_note(str(self.run_dir), "root", 1)
         if note is not None and note.reason is ExitReason.ESCALATED:
             logger.critical("root gave up and halted trading: {}", note.text)
@@ -296,6 +320,7 @@ class Guardian:
         if len(self.starts) >= ENGINE_STARTS_MAX:
             text = f"the engine was started {len(self.starts)} times within {ENGINE_PERIOD_S:.0f} s"
             IdentityFile(self.run_dir / "identity.json").latch_halt(text, "run.py")
+            HealthBoard(self.settings).alert("run.py", "budget_spent", Severity.CRITICAL, text, True)
             logger.critical("{}; halted, giving up", text)
             return ExitCode.BUDGET_SPENT
         logger.warning("root, admin or their starter is gone; starting the engine anew")
@@ -335,15 +360,29 @@ class Guardian:
         SessionRecord.of(self.run_id, engine, outside).save(self.run_dir)
 
     def _stop_everything(self) -> None:
-        """Engine, then venues, then Redis: within five seconds in all."""
+        """View, engine, venues, then Redis: within five seconds in all. No step is left out because one failed."""
+        with contextlib.ExitStack() as steps:  # last in, first out
+            steps.callback(remove_image, self.run_dir)
+            for server in self._redis:
+                steps.callback(server.stop, 1.0)
+            steps.callback(self._stop_venues)
+            if self.engine is not None:
+                steps.callback(self.engine.stop, self.settings.supervision.stop_timeout_s * 0.8)
+            if self._redis:
+                steps.callback(self._summarize)
+            steps.callback(self._stop_view)
+
+    def _stop_view(self) -> None:
         for one in self.outside:
             if one.role == "view" and one.identity is not None:
                 kill_if_same(one.identity, signal.SIGTERM)
-        if self._redis:
-            uptime_s = (time.time_ns() - self._started_ns) / 1e9
-            self.summary = final_summary(self.settings, uptime_s, max(0, len(self.starts) - 1))
-        if self.engine is not None:
-            self.engine.stop(self.settings.supervision.stop_timeout_s * 0.8)
+
+    def _summarize(self) -> None:
+        """Read while Redis still serves."""
+        uptime_s = (time.time_ns() - self._started_ns) / 1e9
+        self.summary = final_summary(self.settings, uptime_s, max(0, len(self.starts) - 1))
+
+    def _stop_venues(self) -> None:
         for one in self.outside:
             if one.watch is not None and one.role in ENDED_BY_SIGNAL and one.identity is not None:
                 kill_if_same(one.identity, signal.SIGTERM)
@@ -352,9 +391,6 @@ class Guardian:
                 continue
             if not one.watch.wait(VENUE_STOP_S):
                 kill_if_same(one.identity, signal.SIGKILL)
-        for server in reversed(self._redis):
-            server.stop(1.0)
-        remove_image(self.run_dir)
 
 
 def run_engine(settings: Settings, fresh: bool, view_arguments: list[str] | None) -> tuple[int, str]:
@@ -362,15 +398,22 @@ def run_engine(settings: Settings, fresh: bool, view_arguments: list[str] | None
 
     `view_arguments`: the command line after `run.py view` that shows this engine; None for log lines instead.
     """
-    if view_arguments is None:
-        log_to_terminal(settings.run.log_level)
-    else:
-        log_to_file(settings.run.run_dir, "run.py", settings.run.log_level)
     guardian = Guardian(settings, view_arguments)
     try:
+        if view_arguments is None:
+            log_to_terminal(settings.run.log_level)
+        else:
+            log_to_file(settings.run.run_dir, "run.py", settings.run.log_level)
         return guardian.run(fresh), guardian.summary
     except REFUSALS as error:
         return ExitCode.REFUSED, f"apex: {error}"
+    except OSError as error:
+        if error.errno not in DISK_REFUSALS:
+            raise
+        return ExitCode.REFUSED, (
+            f"apex: the run directory {guardian.run_dir} cannot be written: {error}. "
+            "Remedy: free space or mend its permissions, or name another with --set run.run_dir=…"
+        )
 
 
 class _SignalPipe:
@@ -381,12 +424,24 @@ class _SignalPipe:
         os.set_blocking(self.descriptor, False)
         os.set_blocking(self._writer, False)
         self.stop_asked = False
+        self._interrupts = False
         signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._ask)
 
     def _ask(self, *_: object) -> None:
-        self.stop_asked = True
+        first, self.stop_asked = not self.stop_asked, True
+        if first and self._interrupts:
+            raise KeyboardInterrupt
+
+    @contextlib.contextmanager
+    def interrupting(self) -> Iterator[None]:
+        """Within it, what waits is interrupted by KeyboardInterrupt, once; elsewhere the loop asks `stop_asked`."""
+        self._interrupts = True
+        try:
+            yield
+        finally:
+            self._interrupts = False
 
     def drain(self) -> None:
         """Empty the pipe."""

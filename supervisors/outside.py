@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from loguru import logger
 
+from actors.adapters.redis_server import ServerFailed
 from supervisors.lifeline import ProcessIdentity, ProcessWatch
 
 BACKOFF_FIRST_S = 0.05
@@ -58,7 +59,7 @@ class Outside:
         self.restarts += 1
         try:
             self.start()
-        except (OutsideFailed, OSError) as error:
+        except (OutsideFailed, ServerFailed, OSError) as error:
             logger.error("{} does not start: {}", self.role, error)
             self._not_before = time.monotonic() + self._backoff_s
             return False

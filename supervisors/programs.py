@@ -52,16 +52,24 @@ class VenueProgram:
                 start_new_session=True,
                 env={**os.environ, RUN_ID_VARIABLE: self._run_id},
             )
-        deadline = time.monotonic() + READY_TIMEOUT_S
-        while time.monotonic() < deadline:
-            found = self.address()
-            if found is not None and found.pid == self._child.pid:
+        try:
+            if self._serves_within(READY_TIMEOUT_S, self._child):
                 return self._child.pid
-            if self._child.poll() is not None:
-                break
-            time.sleep(0.01)
+        except BaseException:  # a Ctrl-C: nobody else knows of this child yet
+            self._child.kill()
+            raise
         self._child.kill()
         raise OutsideFailed(f"{self.name} did not come up; its log is {self._log}: {self._last_words()}")
+
+    def _serves_within(self, seconds: float, child: subprocess.Popen[bytes]) -> bool:
+        """Wait until it has written down that it serves; False if it ends first, or not in time."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline and child.poll() is None:
+            found = self.address()
+            if found is not None and found.pid == child.pid:
+                return True
+            time.sleep(0.01)
+        return False
 
     def address(self) -> VenueFile | None:
         """What it wrote down, if it did."""
