@@ -38,6 +38,6 @@ def read_exit_note(run_dir: str, role: str, incarnation: int) -> ExitNote | None
     """The note of this incarnation, if it left one."""
     try:
         note = msgspec.json.decode((Path(run_dir) / "exits" / f"{role}.json").read_bytes(), type=ExitNote)
-    except (OSError, msgspec.MsgspecError):
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
         return None
     return note if note.incarnation == incarnation else None

@@ -75,7 +75,7 @@ class VenueProgram:
         """What it wrote down, if it did."""
         try:
             return msgspec.json.decode(self._address.read_bytes(), type=VenueFile)
-        except (OSError, msgspec.MsgspecError):
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
             return None
 
     def reap(self) -> None:

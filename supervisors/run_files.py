@@ -65,7 +65,7 @@ def read_engine_file(settings: Settings) -> EngineFile:
             f"no engine has run in {path.parent.resolve()}: {path.name} is not there. "
             "Remedy: start one with `make run`, or name its directory with --set run.run_dir=…"
         ) from None
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise NotRunning(f"{path} cannot be read: {error}. Remedy: start the engine again") from error
 
 

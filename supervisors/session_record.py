@@ -91,7 +91,7 @@ class SessionRecord(msgspec.Struct, frozen=True):
         marks.discard(str(mark_path(run_dir, ProcessIdentity.of(os.getpid()))))
         try:
             record = msgspec.json.decode((run_dir / RECORD_NAME).read_bytes(), type=cls)
-        except (FileNotFoundError, msgspec.MsgspecError):
+        except (FileNotFoundError, msgspec.MsgspecError, UnicodeDecodeError):
             return cls("", None, (), tuple(sorted(marks))) if marks else None
         return msgspec.structs.replace(record, marks=tuple(sorted(marks | set(record.marks))))
 

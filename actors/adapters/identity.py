@@ -220,7 +220,7 @@ class IdentityFile:
     def _decode(self, payload: bytes) -> Identity:
         try:
             identity = msgspec.json.decode(payload, type=Identity, strict=True)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise IdentityDamaged(
                 f"{self.path} is damaged ({error}); it holds the halt latch and the fencing epochs, so nothing starts "
                 "without it. Remedy: restore it from a backup, or start with --fresh (a new run directory)"

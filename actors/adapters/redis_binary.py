@@ -71,7 +71,7 @@ def pinned_binary(directory: Path) -> Binary:
         return _pin(pin_path, find_binary())
     try:
         pin = msgspec.json.decode(pin_path.read_bytes(), type=Binary)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise BinaryRefused(
             f"{pin_path} is damaged ({error}). Remedy: delete it if you know which redis-server wrote this directory "
             "and that one is found first on PATH, or start with --fresh"

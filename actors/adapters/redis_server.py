@@ -235,7 +235,7 @@ class EmbeddedRedis:
     def _recorded(self) -> tuple[int, float]:
         try:
             record = msgspec.json.decode(self._record_path.read_bytes(), type=ServerProcess)
-        except (FileNotFoundError, msgspec.MsgspecError):
+        except (FileNotFoundError, msgspec.MsgspecError, UnicodeDecodeError):
             return 0, 0.0
         return record.pid, record.created_s
 
