@@ -88,8 +88,10 @@ class EngineRun:
         return read_projection(self.settings, KeyType.ORDERS)
 
     def positions(self) -> dict[str, float]:
-        rows = read_projection(self.settings, KeyType.POSITIONS)
-        return {name: _int(row["qty"]) / FIXED for name, row in rows.items() if row["qty"]}
+        return {name: _int(row["qty"]) / FIXED for name, row in self.position_rows().items() if row["qty"]}
+
+    def position_rows(self) -> dict[str, dict[str, object]]:
+        return read_projection(self.settings, KeyType.POSITIONS)
 
     def outcomes(self) -> dict[str, dict[str, object]]:
         return read_projection(self.settings, KeyType.OUTCOMES)

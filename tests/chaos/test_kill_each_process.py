@@ -3,42 +3,15 @@
 from __future__ import annotations
 
 import random
-from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from tests.chaos.books import assert_equal_to_the_gateway, assert_one_outcome_each, settle
 from tests.chaos.engine_process import EngineRun, kill_role, runs
 
 SEED = 20241121
 BUSY = ("momentum.threshold_bps=1", "momentum.lookback_s=2")
-ENDED = {"filled", "cancelled", "rejected", "expired"}
-
-
-def assert_equal_to_the_gateway(engine: EngineRun) -> None:
-    """Orders, fills and positions are the gateway's own; an intent became one family; every signal has one outcome."""
-    ours = engine.orders()
-    theirs = {str(order["order_ref"]): order for order in engine.gateway_orders() if order.get("order_ref")}
-    doubled = [ref for ref, count in Counter(o["order_ref"] for o in engine.gateway_orders()).items() if count > 1]
-    assert not doubled, f"orders that stand twice at the gateway: {doubled}"
-    assert set(theirs) <= set(ours), f"orders of the gateway that we do not know: {set(theirs) - set(ours)}"
-    for ref, order in ours.items():
-        if order["state"] != "expired":
-            assert ref in theirs, f"{ref} is {order['state']} here and unknown at the gateway"
-    families = Counter(str(order["intent_id"]) for order in ours.values())
-    assert set(families.values()) <= {3}, f"intents with other than three orders: {families}"
-    assert engine.positions() == engine.gateway_positions()
-
-
-def settle(engine: EngineRun) -> None:
-    """Freeze the market, then wait until both sides agree on all that is open."""
-    engine.gateway("walk", on=False)
-
-    def agreed() -> bool:
-        states = {str(order["state"]) for order in engine.orders().values()}
-        return not states & {"pre_sent", "pending", "unknown"} and engine.positions() == engine.gateway_positions()
-
-    engine.wait(agreed, 60, "nothing unresolved, positions equal")
 
 
 @pytest.mark.process
@@ -59,8 +32,7 @@ def test_every_process_killed_in_turn_is_back_and_the_books_equal_the_gateways(t
             engine.wait_serving()
         settle(engine)
         assert_equal_to_the_gateway(engine)
-        published = {str(name) for name in engine.outcomes()}
-        assert len(published) == len(engine.outcomes())
+        assert assert_one_outcome_each(engine, engine.outcomes())
         assert engine.status().halt is None
 
 
