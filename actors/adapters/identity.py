@@ -19,6 +19,7 @@ from pathlib import Path
 
 import msgspec
 
+SCHEMA_VERSION = 1
 LOCK_WAIT_S = 5.0
 REASON_CHARS_MAX = 2_000
 
@@ -52,10 +53,11 @@ class RoleMark(msgspec.Struct, frozen=True):
     seq: int
 
 
-class Identity(msgspec.Struct, frozen=True):
+class Identity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The file's content. `confirmed`: the ledger is known to carry `ledger_id` too."""
 
-    schema_version: int = 1
+    schema_version: int
+    """Required, so that a file which lost its content is never taken for one that knows nothing."""
     ledger_id: str = ""
     confirmed: bool = False
     roles: dict[str, RoleMark] = {}
@@ -70,7 +72,7 @@ class IdentityFile:
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
         self._stamp: tuple[int, int, int] | None = None
-        self._cached = Identity()
+        self._cached = Identity(SCHEMA_VERSION)
 
     # ---- reading
 
@@ -81,7 +83,7 @@ class IdentityFile:
         except FileNotFoundError:
             if self._stamp is not None:
                 raise IdentityDamaged(self._gone("it was there before")) from None
-            return Identity()
+            return Identity(SCHEMA_VERSION)
         stamp = (stat.st_mtime_ns, stat.st_ino, stat.st_size)
         if stamp != self._stamp:
             self._cached = self._decode(self.path.read_bytes())
@@ -225,9 +227,9 @@ class IdentityFile:
                 f"{self.path} is damaged ({error}); it holds the halt latch and the fencing epochs, so nothing starts "
                 "without it. Remedy: restore it from a backup, or start with --fresh (a new run directory)"
             ) from error
-        if identity.schema_version != 1:
+        if identity.schema_version != SCHEMA_VERSION:
             raise IdentityDamaged(
-                f"{self.path} has schema version {identity.schema_version}, this program reads 1. "
+                f"{self.path} has schema version {identity.schema_version}, this program reads {SCHEMA_VERSION}. "
                 "Remedy: run the version that wrote it, or start with --fresh"
             )
         return identity

@@ -32,9 +32,10 @@ def test_a_session_record_that_is_no_text_is_no_record(tmp_path: Path) -> None:
     assert SessionRecord.load(tmp_path) is None
 
 
-def test_an_identity_file_that_is_no_text_is_damaged_and_never_made_anew(tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", [NO_TEXT, b"{}", b"null", b""])
+def test_an_identity_file_without_its_content_is_damaged_and_never_made_anew(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "identity.json"
-    path.write_bytes(NO_TEXT)
+    path.write_bytes(content)
     with pytest.raises(IdentityDamaged):
         IdentityFile(path).read()
-    assert path.read_bytes() == NO_TEXT
+    assert path.read_bytes() == content
