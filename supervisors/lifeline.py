@@ -1,7 +1,8 @@
 """Processes named so that a reused pid is never mistaken for them, watched, killed, and tied to their parent.
 
 One interface, two implementations: `LinuxLifeline` (pidfd, PR_SET_PDEATHSIG) and `PollingLifeline` (psutil, getppid),
-which stands wherever the kernel offers neither. The polling one is tested on Linux; on macOS it is untested.
+which stands wherever the kernel offers neither, and everywhere with APEX_LIFELINE=polling in the environment. The
+polling one is tested on Linux, with a whole engine on it; on macOS it is untested.
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ import select
 import signal
 import sys
 import threading
+import time
 from typing import IO, Protocol
 
 import msgspec
 import psutil  # type: ignore[import-untyped]
 
 POLL_S = 0.05
+VARIABLE = "APEX_LIFELINE"
 NATIVE_FAULTS = (signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT)
 _PR_SET_PDEATHSIG = 1
 _DEAD_STATES = (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
@@ -79,8 +82,11 @@ class Lifeline(Protocol):
             PermissionError: it belongs to somebody else.
         """
 
-    def open_watch(self, identity: ProcessIdentity) -> int:
-        """A new descriptor that turns readable, for good, once this very process ended or if it is gone already."""
+    def open_watch(self, identity: ProcessIdentity) -> int | None:
+        """A new descriptor that turns readable, for good, once this very process ended or if it is gone already.
+
+        None where that would take a thread that is not wanted: then the watch has to be asked.
+        """
 
     def die_with_parent(self, parent_pid: int) -> None:
         """From now on this process dies by SIGKILL when its parent does; at once, if that happened already.
@@ -90,9 +96,15 @@ class Lifeline(Protocol):
 
 
 class PollingLifeline:
-    """For any platform psutil knows. Between comparing and signalling a pid there is a gap of microseconds."""
+    """For any platform psutil knows. Between comparing and signalling a pid there is a gap of microseconds.
+
+    `threads`: let a thread poll for each watch. A process that forks has none, and asks its watches from its loop.
+    """
 
     watches_without_thread = False
+
+    def __init__(self, threads: bool = True) -> None:
+        self._threads = threads
 
     def identity(self, pid: int) -> ProcessIdentity:
         try:
@@ -115,7 +127,9 @@ class PollingLifeline:
             return False
         return True
 
-    def open_watch(self, identity: ProcessIdentity) -> int:
+    def open_watch(self, identity: ProcessIdentity) -> int | None:
+        if not self._threads:
+            return None
         reader, writer = os.pipe()
         threading.Thread(target=_poll_process, args=(self, identity, writer), name="lifeline", daemon=True).start()
         return reader
@@ -217,9 +231,9 @@ if sys.platform == "linux":
         os.close(writer)
         return reader
 
-    LIFELINE: Lifeline = LinuxLifeline()
+    LIFELINE: Lifeline = PollingLifeline(False) if os.environ.get(VARIABLE) == "polling" else LinuxLifeline()
 else:
-    LIFELINE: Lifeline = PollingLifeline()
+    LIFELINE: Lifeline = PollingLifeline(False)
 
 
 class ProcessWatch:
@@ -227,27 +241,48 @@ class ProcessWatch:
 
     def __init__(self, identity: ProcessIdentity, lifeline: Lifeline | None = None) -> None:
         self.identity = identity
-        self._descriptor = (LIFELINE if lifeline is None else lifeline).open_watch(identity)
+        self._lifeline = LIFELINE if lifeline is None else lifeline
+        descriptor = self._lifeline.open_watch(identity)
+        self._writer: int | None = None
+        if descriptor is None:
+            descriptor, self._writer = os.pipe()
+        self._descriptor = descriptor
 
     def fileno(self) -> int:
-        """Readable, for good, once the process ended. Never read from it."""
+        """Readable, for good, once the process ended; without a thread, once `gone` found it so. Never read from it."""
         return self._descriptor
 
     def gone(self) -> bool:
         """Whether it ended (a zombie has ended). Does not block."""
-        poll = select.poll()
-        poll.register(self._descriptor, select.POLLIN)
-        return bool(poll.poll(0))
+        if self._writer is not None and not self._lifeline.is_alive(self.identity):
+            # A byte, not only the end of the pipe: a forked child holds a copy of the writer.
+            os.write(self._writer, b"!")
+            os.close(self._writer)
+            self._writer = None
+        return self._readable_within(0.0)
 
     def wait(self, timeout_s: float) -> bool:
         """Wait for its end; False if it has not come in time."""
+        deadline = time.monotonic() + timeout_s
+        while self._writer is not None:
+            if self.gone():
+                return True
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(POLL_S)
+        return self._readable_within(max(0.0, deadline - time.monotonic()))
+
+    def close(self) -> None:
+        """Let go of the descriptors."""
+        os.close(self._descriptor)
+        if self._writer is not None:
+            os.close(self._writer)
+            self._writer = None
+
+    def _readable_within(self, timeout_s: float) -> bool:
         poll = select.poll()
         poll.register(self._descriptor, select.POLLIN)
         return bool(poll.poll(timeout_s * 1000))
-
-    def close(self) -> None:
-        """Let go of the descriptor."""
-        os.close(self._descriptor)
 
 
 def is_alive(identity: ProcessIdentity) -> bool:

@@ -39,7 +39,7 @@ from supervisors.lifecycle import (
     StartSupervisor,
     StopActor,
 )
-from supervisors.lifeline import ProcessIdentity, ProcessWatch, die_with_parent, kill_if_same
+from supervisors.lifeline import LIFELINE, POLL_S, ProcessIdentity, ProcessWatch, die_with_parent, kill_if_same
 from supervisors.spec import ExitReason, SupervisorSpec
 
 NS = 1_000_000_000
@@ -109,6 +109,10 @@ class SupervisorHost(CrashOnlyActor):
             self.after(WATCH_EVERY_S, "watch")
         elif payload == "ledger":
             self._await_ledger()
+        elif payload == "lifelines":
+            if any(lifeline.gone() for lifeline in self._lifelines):
+                self._take_the_session_down()
+            self.after(POLL_S, "lifelines")
 
     def on_child_exited(self, address: object) -> None:
         """The actor system says that a child is gone. It says so twice, or of one long replaced; the policy knows."""
@@ -148,8 +152,11 @@ class SupervisorHost(CrashOnlyActor):
         """Watch run.py and the actor system's admin: whoever is left alone takes the session down."""
         context = self._started().context
         self._lifelines = [ProcessWatch(context.guardian), ProcessWatch(ProcessIdentity.of(os.getppid()))]
-        for lifeline in self._lifelines:
-            self.watch(lifeline.fileno(), self._take_the_session_down)
+        if LIFELINE.watches_without_thread:
+            for lifeline in self._lifelines:
+                self.watch(lifeline.fileno(), self._take_the_session_down)
+        else:
+            self.after(POLL_S, "lifelines")
 
     def _take_the_session_down(self) -> None:
         logger.error("root: run.py or the admin is gone; ending the session")

@@ -6,6 +6,7 @@ import os
 import select
 import signal
 import sys
+import threading
 from pathlib import Path
 
 import msgspec
@@ -17,7 +18,7 @@ from tests.supervisors.processes import eventually, python, read_when_written, s
 
 pytestmark = pytest.mark.process
 
-LIFELINES: list[Lifeline] = [PollingLifeline()]
+LIFELINES: list[Lifeline] = [PollingLifeline(threads=True)]
 if sys.platform == "linux":
     LIFELINES.append(lifeline.LinuxLifeline())
 both = pytest.mark.parametrize("line", LIFELINES, ids=lambda line: type(line).__name__)
@@ -76,6 +77,21 @@ def test_a_watch_turns_readable_for_good_when_its_process_ends(line: Lifeline) -
         assert select.select([watch.fileno()], [], [], 10.0)[0]
         assert watch.gone()
         assert watch.gone()
+        watch.close()
+
+
+def test_a_watch_without_a_thread_knows_of_the_end_when_it_is_asked_and_is_readable_from_then_on() -> None:
+    line = PollingLifeline(threads=False)
+    with sleeper() as process:
+        before = threading.active_count()
+        watch = ProcessWatch(line.identity(process.pid), line)
+        assert threading.active_count() == before
+        assert not watch.gone()
+        assert not watch.wait(0.0)
+        process.kill()
+        assert watch.wait(10.0)
+        assert watch.gone()
+        assert select.select([watch.fileno()], [], [], 0.0)[0]
         watch.close()
 
 
