@@ -55,8 +55,6 @@ STREAM = "signals"
 UNRESOLVED = "unresolved"
 """Guard of an intent that was given up although its bytes may have left."""
 
-_encode = msgspec.json.Encoder().encode
-
 DEFAULT_CAPS = Caps(
     order_notional_max=25_000 * FIXED,
     symbol_notional_max=50_000 * FIXED,
@@ -267,7 +265,7 @@ class Allocator:
     def _record(self, state: AllocatorState, outcome: SignalOutcome) -> Reduced:
         """Record a signal's one outcome; forget the oldest beyond the bound."""
         effects: list[Effect] = [
-            Project("outcomes", "all", outcome.signal_id, _encode(outcome)),
+            Project("outcomes", "all", outcome.signal_id, outcome),
             AppendLine("outcomes", outcome),
             Count(f"outcome_{outcome.outcome.value}.{outcome.guard}" if outcome.guard else "outcome_submitted"),
         ]

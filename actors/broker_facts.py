@@ -118,7 +118,7 @@ def fold_commission(turn: Turn, report: CommissionReported) -> None:
     if told == fill:
         turn.count("commission_again")
         return
-    turn.fills = {**turn.fills, base: told}
+    turn.fills = turn.fills.put(base, told)
     position = turn.positions.get(fill.symbol, FLAT)
     commission = position.commission + told.commission - fill.commission
     turn.positions = {**turn.positions, fill.symbol: msgspec.structs.replace(position, commission=commission)}
@@ -284,7 +284,7 @@ def _with_early_commission(turn: Turn, fill: Fill, old: Fill | None) -> Fill:
 
 
 def _move_position(turn: Turn, fill: Fill, old: Fill | None) -> None:
-    turn.fills = {**turn.fills, fill.exec_base: fill}  # a correction keeps its place in the order of arrival
+    turn.fills = turn.fills.put(fill.exec_base, fill)  # a correction keeps its place in the order of arrival
     if old is None:
         position = apply_fill(turn.positions.get(fill.symbol, FLAT), fill)
     else:

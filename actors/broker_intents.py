@@ -7,6 +7,8 @@ same ids of the same generation.
 
 from __future__ import annotations
 
+from itertools import islice
+
 import msgspec
 
 from actors.broker_state import SECOND_NS, Family, Held, Order, Session, Transition
@@ -88,12 +90,20 @@ def _blocked_by(turn: Turn) -> str:
         return "session"
     if gate is None or gate.session_id != session.session_id or turn.now_ns >= gate.expires_ns:
         return "gate"
-    open_families = sum(not family.closed for family in turn.families.values())
-    if open_families >= turn.settings.families_max:
+    if _open_families_full(turn):
         return "families"
     started_ns, count = turn.pace
     within = turn.now_ns - started_ns < SECOND_NS
     return "pace" if within and count >= turn.settings.intents_per_s_max else ""
+
+
+def _open_families_full(turn: Turn) -> bool:
+    """Whether `families_max` are open. Those kept longest are mostly closed, so few are looked at."""
+    closed_needed = len(turn.families) - turn.settings.families_max + 1
+    if closed_needed <= 0:
+        return False
+    closed = (True for _, family in turn.families.oldest() if family.closed)
+    return sum(islice(closed, closed_needed)) < closed_needed
 
 
 def _submit(turn: Turn, held: Held, session: Session) -> None:
@@ -142,7 +152,7 @@ def _bracket(turn: Turn, intent: BracketIntent, first_id: int) -> tuple[Order, .
     )
     return tuple(
         Order(
-            client_order_id=ids.client_order_id(turn.settings.fund, intent.signal_id, leg.value, intent.attempt),
+            client_order_id=ids.leg_id(intent.intent_id, leg.value),
             leg=leg,
             side=side,
             order_type=order_type,

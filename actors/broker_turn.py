@@ -6,6 +6,8 @@ position events, closed brackets, projections, pruning. Nothing changed: the ver
 
 from __future__ import annotations
 
+from itertools import islice
+
 import msgspec
 
 from actors.broker_state import (
@@ -34,12 +36,27 @@ from actors.messages import (
     PositionChanged,
 )
 from kernels import ids
+from kernels.layered_map import LayeredMap
 from kernels.order_state import Incident, OrderEvent, transition
 from kernels.positions import FIXED, FLAT, Position, apply_fill, average_px, divide_half_even
 
 TRANSITIONS_KEPT = 16
 
-_encode = msgspec.json.Encoder().encode
+_COMPARED = (
+    "session",
+    "generation",
+    "gate",
+    "gate_epoch",
+    "halt",
+    "next_order_id",
+    "held",
+    "positions",
+    "absorbed",
+    "absorbed_ts_ns",
+    "early_commissions",
+    "incidents",
+)
+"""Small enough to compare whole at the end of a turn; the large maps are compared where they were touched."""
 
 
 class Turn:
@@ -58,9 +75,9 @@ class Turn:
         self.next_order_id = state.next_order_id
         self.pace = (state.pace_start_ns, state.pace_count)
         self.held: dict[str, Held] = dict(state.held)
-        self.families = state.families
-        self.done = state.done
-        self.fills = state.fills
+        self.families = self._families_before = LayeredMap.of(state.families)
+        self.done = self._done_before = LayeredMap.of(state.done)
+        self.fills = self._fills_before = LayeredMap.of(state.fills)
         self.positions = state.positions
         self.absorbed = state.absorbed
         self.absorbed_ts_ns = state.absorbed_ts_ns
@@ -104,9 +121,9 @@ class Turn:
 
     def remember_done(self, intent: BracketIntent) -> None:
         """Keep the id of an intent that is over."""
-        done = {**self.done, intent.intent_id: intent.expires_ns}
+        done = self.done.put(intent.intent_id, intent.expires_ns)
         while len(done) > self.settings.done_max:
-            del done[next(iter(done))]
+            done = done.drop(next(done.oldest())[0])
         self.done = done
 
     # ---- families and orders
@@ -127,12 +144,13 @@ class Turn:
         """Add or replace."""
         intent_id = family.intent.intent_id
         if self.families.get(intent_id) != family:
-            self.families = {**self.families, intent_id: family}
+            self.families = self.families.put(intent_id, family)
             self._touched[intent_id] = None
 
     def drop_family(self, gone: Family) -> None:
-        """Forget a family of which it is certain that nothing was written."""
-        self.families = {key: family for key, family in self.families.items() if key != gone.intent.intent_id}
+        """Forget a family: nothing of it was written, for certain, or it is over and remembered as done."""
+        self.families = self.families.drop(gone.intent.intent_id)
+        self._touched[gone.intent.intent_id] = None
         self.effects.extend(Project("orders", "all", order.client_order_id, b"") for order in gone.orders)
 
     def moved(self, order: Order, event: OrderEvent) -> Order:
@@ -160,7 +178,7 @@ class Turn:
 
     def finish(self) -> tuple[BrokerState, tuple[Effect, ...]]:
         """Derive what follows from the changes; the given state itself if there were none."""
-        for intent_id in self._touched:
+        for intent_id in tuple(self._touched):
             if intent_id in self.families:
                 self._tell_family(self.families[intent_id])
         if self.positions is not self.before.positions:
@@ -169,22 +187,36 @@ class Turn:
             self._prune_families()
         if len(self.fills) > self.settings.fills_max:
             self._absorb_fills()
-        values = {name: getattr(self, name) for name in BrokerState.__struct_fields__ if hasattr(self, name)}
-        values["pace_start_ns"], values["pace_count"] = self.pace
-        if self.held == self.before.held:
-            values["held"] = self.before.held
-        changed = {name: value for name, value in values.items() if value is not getattr(self.before, name)}
-        changed = {name: value for name, value in changed.items() if value != getattr(self.before, name)}
+        changed = self._changed()
         state = msgspec.structs.replace(self.before, **changed) if changed else self.before
         return state, tuple(self.effects)
 
+    def _changed(self) -> dict[str, object]:
+        before = self.before
+        changed: dict[str, object] = {}
+        for name in _COMPARED:
+            value, old = getattr(self, name), getattr(before, name)
+            if value is not old and value != old:
+                changed[name] = value
+        if self.pace != (before.pace_start_ns, before.pace_count):
+            changed["pace_start_ns"], changed["pace_count"] = self.pace
+        if self.fills is not self._fills_before:
+            changed["fills"] = self.fills
+        if self.done is not self._done_before:
+            changed["done"] = self.done
+        if self.families is not self._families_before and any(
+            self.families.get(intent_id) != self._families_before.get(intent_id) for intent_id in self._touched
+        ):
+            changed["families"] = self.families
+        return changed
+
     def _tell_family(self, family: Family) -> None:
         intent = family.intent
-        old = self.before.families.get(intent.intent_id)
+        old = self._families_before.get(intent.intent_id)
         known = {order.client_order_id: order for order in old.orders} if old is not None else {}
         for order in family.orders:
             previous = known.get(order.client_order_id)
-            if previous == order:
+            if previous is order or previous == order:
                 continue
             self._project_order(family, order)
             if previous is None or _shown(previous) != _shown(order):
@@ -221,7 +253,7 @@ class Turn:
             placed_ns=family.placed_ns,
             since_ns=order.since_ns,
         )
-        self.effects.append(Project("orders", "all", order.client_order_id, _encode(view)))
+        self.effects.append(Project("orders", "all", order.client_order_id, view))
 
     def _tell_positions(self) -> None:
         for symbol, position in self.positions.items():
@@ -231,32 +263,29 @@ class Turn:
             average = average_px(position)
             realized = divide_half_even(position.realized, FIXED)
             view = PositionView(symbol, position.qty, average, realized, position.commission)
-            self.effects.append(Project("positions", "all", symbol, _encode(view)))
+            self.effects.append(Project("positions", "all", symbol, view))
             if (position.qty, position.cost) != (old.qty, old.cost):
                 self.owe(self.settings.allocator, PositionChanged(symbol, position.qty, average))
 
     def _prune_families(self) -> None:
         """Drop the oldest closed families; open ones are never dropped (placing is refused before that)."""
         excess = len(self.families) - self.settings.families_max
-        closed = [family for family in self.families.values() if family.closed][:excess]
-        gone = {family.intent.intent_id for family in closed}
+        closed = tuple(islice((family for _, family in self.families.oldest() if family.closed), excess))
         for family in closed:
             self.remember_done(family.intent)
-            self.effects.extend(Project("orders", "all", order.client_order_id, b"") for order in family.orders)
-        self.families = {key: family for key, family in self.families.items() if key not in gone}
-        self.count("families_pruned", len(gone))
+            self.drop_family(family)
+        self.count("families_pruned", len(closed))
 
     def _absorb_fills(self) -> None:
         """Fold the oldest fills into `absorbed`; from then on an unknown execution of that age is not believed."""
         excess = len(self.fills) - self.settings.fills_max
-        oldest = list(self.fills.values())[:excess]
+        oldest = tuple(islice(self.fills.oldest(), excess))
         absorbed: dict[str, Position] = dict(self.absorbed)
-        for fill in oldest:
+        for base, fill in oldest:
+            self.fills = self.fills.drop(base)
             absorbed[fill.symbol] = apply_fill(absorbed.get(fill.symbol, FLAT), fill)
             self.absorbed_ts_ns = max(self.absorbed_ts_ns, fill.ts_event_ns)
-        gone = {fill.exec_base for fill in oldest}
         self.absorbed = absorbed
-        self.fills = {base: fill for base, fill in self.fills.items() if base not in gone}
 
 
 def average_of(order: Order) -> int:

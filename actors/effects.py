@@ -51,12 +51,15 @@ class Drive(msgspec.Struct, frozen=True):
 
 
 class Project(msgspec.Struct, frozen=True):
-    """Write one field of a projection hash, in the same script as the append. `value` empty: delete the field."""
+    """Write one field of a projection hash, in the same script as the append. `value` empty: delete the field.
+
+    A row is written as JSON, by the shell: a fold, which writes nothing, is not to pay for its text.
+    """
 
     key_type: str
     symbol: str
     field: str
-    value: bytes
+    value: bytes | msgspec.Struct
 
 
 class AckStream(msgspec.Struct, frozen=True):

@@ -44,6 +44,10 @@ _encode = msgspec.json.Encoder().encode
 _record_decoder = msgspec.json.Decoder(JournalRecord)
 
 
+def _written(value: bytes | msgspec.Struct) -> bytes:
+    return value if isinstance(value, bytes) else _encode(value)
+
+
 class Shell(Generic[S]):
     """An actor, given its role and its ports. Single-threaded; every method runs on the actor's thread."""
 
@@ -161,7 +165,7 @@ class Shell(Generic[S]):
     def _append(self, envelope: Envelope, core: Core[S], effects: tuple[Effect, ...], now_ns: int) -> None:
         self._fault(FaultPoint.BEFORE_APPEND, envelope)
         projections = tuple(
-            Projection(effect.key_type, effect.symbol, effect.field, effect.value)
+            Projection(effect.key_type, effect.symbol, effect.field, _written(effect.value))
             for effect in effects
             if isinstance(effect, Project)
         )

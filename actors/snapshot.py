@@ -10,6 +10,7 @@ import msgspec
 from actors.core import Core
 from actors.ports import LedgerCorrupt
 from actors.role import Role
+from kernels.layered_map import LayeredMap
 
 S = TypeVar("S")
 
@@ -37,9 +38,19 @@ class SnapshotDamaged(ValueError):
     """This snapshot is not what was written; the older one and a longer tail serve instead."""
 
 
+def _as_dict(value: object) -> object:
+    """What a map's layers hold is no part of the stored form."""
+    if isinstance(value, LayeredMap):
+        return value.as_dict()
+    raise TypeError(f"a state holds a {type(value).__name__}, which has no stored form")
+
+
+_encode = msgspec.json.Encoder(enc_hook=_as_dict).encode
+
+
 def encode_snapshot(role: Role[S], core: Core[S]) -> bytes:
     """Write `core` as a header line and a JSON body."""
-    body = msgspec.json.encode(core)
+    body = _encode(core)
     checksum = _checksum(role.name, role.schema_version, core.seq, body)
     header = SnapshotHeader(role.name, role.schema_version, core.seq, checksum)
     return msgspec.json.encode(header) + b"\n" + body

@@ -9,6 +9,7 @@ orders from others' at a shared account.
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import re
 
@@ -29,6 +30,7 @@ class ParsedId(msgspec.Struct, frozen=True):
     attempt: int
 
 
+@functools.lru_cache(maxsize=16)
 def fund_tag(fund: str) -> str:
     """Return the 8 characters with which all ids of this fund begin."""
     return "ax" + _base32(hashlib.blake2b(fund.encode(), digest_size=5).digest())[:6]
@@ -46,7 +48,12 @@ def family_id(fund: str, signal_id: str, attempt: int = 1) -> str:
 
 def client_order_id(fund: str, signal_id: str, leg: str, attempt: int = 1) -> str:
     """Return the order's id. Raises ValueError (attempt), KeyError (no such leg)."""
-    return family_id(fund, signal_id, attempt) + LEGS[leg]
+    return leg_id(family_id(fund, signal_id, attempt), leg)
+
+
+def leg_id(family: str, leg: str) -> str:
+    """Return the client order id of a leg of the family (`family_id`). Raises KeyError (no such leg)."""
+    return family + LEGS[leg]
 
 
 def parse(client_order_id: str) -> ParsedId | None:

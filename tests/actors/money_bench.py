@@ -24,6 +24,7 @@ from actors.messages import (
     VenueRead,
 )
 from actors.role import Role
+from actors.snapshot import decode_snapshot, encode_snapshot
 from kernels import ids
 
 S = TypeVar("S")
@@ -90,10 +91,9 @@ class Bench(Generic[S]):
         return core
 
     def check_replay(self) -> None:
-        """The fold of the journal is the state, and so is the state through its JSON."""
+        """The fold of the journal is the state, and so is the state through its snapshot."""
         assert self.replayed() == self.core
-        decoded = msgspec.json.decode(msgspec.json.encode(self.core.role), type=self.role.state_type)
-        assert decoded == self.core.role
+        assert decode_snapshot(self.role, encode_snapshot(self.role, self.core)) == self.core
 
 
 def intent(signal_id: str = "s1", symbol: str = "ACME", expires_s: float = 60, **changed: int) -> BracketIntent:

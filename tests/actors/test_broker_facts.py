@@ -279,7 +279,7 @@ def test_fills_beyond_the_bound_are_folded_away_without_moving_the_position() ->
 def test_projections_follow_orders_and_positions() -> None:
     bench = working()
     bench.feed(execution("e.1.01", 60))
-    fields = {(effect.key_type, effect.field): msgspec.json.decode(effect.value) for effect in bench.did(Project)}
+    fields = {(effect.key_type, effect.field): msgspec.to_builtins(effect.value) for effect in bench.did(Project)}
     order = fields["orders", order_id()]
     assert (order["cum_qty"], order["leaves_qty"], order["state"]) == (60 * UNIT, 40 * UNIT, "partially_filled")
     assert fields["positions", "ACME"]["qty"] == 60 * UNIT
