@@ -1,0 +1,92 @@
+"""A host's sends: within credit, to the newest incarnation, and through a fault plan where there is one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+
+from actors.adapters.fault_plan import Delayed, FaultPlan
+from actors.messages import Envelope, TimerFired
+from config.schema import FaultRule
+from supervisors.host import ActorHost
+from supervisors.host_transport import HostTransport
+from supervisors.lifecycle import Peer, Peers, Post
+from supervisors.transport_credit import CREDIT_MAX
+
+
+class FakeHost:
+    """Notes what a transport asks of its host."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[object, Envelope]] = []
+        self.epoch = 1
+        self.waiting: list[tuple[float, object]] = []
+
+    def send(self, address: object, post: Post) -> None:
+        self.sent.append((address, post.envelope))
+
+    def after(self, delay_s: float, payload: object) -> None:
+        self.waiting.append((delay_s, payload))
+
+    @property
+    def names(self) -> list[str]:
+        return [envelope.message_id for _, envelope in self.sent]
+
+
+def transport(host: FakeHost, faults: FaultPlan | None = None) -> HostTransport:
+    made = HostTransport(cast("ActorHost", host), "allocator", faults)
+    made.learn(Peers(1, (Peer("broker.paper", "address", 7),)))
+    return made
+
+
+def envelope(name: str, target: str = "broker.paper") -> Envelope:
+    return Envelope(name, "", "", "allocator", target, 1, 0, TimerFired(name))
+
+
+def planned(tmp_path: Path, *rules: FaultRule) -> FaultPlan:
+    return FaultPlan("allocator", rules, 1, tmp_path)
+
+
+def test_an_envelope_is_stamped_with_the_incarnation_that_holds_the_role() -> None:
+    host = FakeHost()
+    assert transport(host).send(envelope("a"))
+    assert [(address, one.target_epoch) for address, one in host.sent] == [("address", 7)]
+
+
+def test_a_role_that_nobody_holds_and_one_without_credit_are_told_to_the_sender() -> None:
+    host = FakeHost()
+    made = transport(host)
+    assert not made.send(envelope("a", target="nobody"))
+    assert [made.send(envelope(str(k))) for k in range(CREDIT_MAX + 1)] == [True] * CREDIT_MAX + [False]
+    assert made.refused == {"broker.paper": 1}
+
+
+def test_a_dropped_envelope_counts_as_sent_and_goes_nowhere(tmp_path: Path) -> None:
+    host = FakeHost()
+    made = transport(host, planned(tmp_path, FaultRule(point="send", action="drop")))
+    assert made.send(envelope("a"))
+    assert made.send(envelope("b"))
+    assert host.names == ["b"]
+
+
+def test_a_duplicated_and_a_reordered_envelope_reach_the_network_so(tmp_path: Path) -> None:
+    host = FakeHost()
+    rules = (FaultRule(point="send", action="duplicate"), FaultRule(point="send", action="reorder", nth=2))
+    made = transport(host, planned(tmp_path, *rules))
+    for name in "abc":
+        assert made.send(envelope(name))
+    assert host.names == ["a", "a", "c", "b"]
+
+
+def test_a_delayed_envelope_goes_when_the_host_wakes_up_to_the_incarnation_of_then(tmp_path: Path) -> None:
+    host = FakeHost()
+    made = transport(host, planned(tmp_path, FaultRule(point="send", action="delay", arg_s=1.0)))
+    assert made.send(envelope("a"))
+    assert host.names == []
+    ((delay_s, payload),) = host.waiting
+    assert 0.5 <= delay_s <= 1.5
+    assert isinstance(payload, Delayed)
+    made.learn(Peers(2, (Peer("broker.paper", "successor", 8),)))
+    assert made.due(payload)
+    assert [(address, one.target_epoch) for address, one in host.sent] == [("successor", 8)]
+    assert not made.due("host.health")
