@@ -7,10 +7,12 @@ Ends the process, never limps on: an exception anywhere writes an exit note that
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import sys
 import traceback
+from collections.abc import Iterator
 from typing import Any
 
 from loguru import logger
@@ -61,8 +63,14 @@ class ActorHost(CrashOnlyActor):
 
     def on_message(self, message: object, sender: object) -> None:
         """Dispatch; any exception becomes an exit note and the end of the process."""
-        try:
+        with self._ending_with_a_note():
             self._dispatch(message, sender)
+
+    @contextlib.contextmanager
+    def _ending_with_a_note(self) -> Iterator[None]:
+        """Around every way in, a message, a timer or the driver's descriptor: the note says what failed."""
+        try:
+            yield
         except LedgerAway as error:
             self._end(ExitReason.DEPENDENCY_DOWN, str(error))
         except Fenced as error:
@@ -193,12 +201,13 @@ class ActorHost(CrashOnlyActor):
     def _drain(self) -> None:
         driver = self._assembly.driver
         assert driver is not None
-        for event in driver.drain():
-            if isinstance(event, BeatReturned):
-                self._answer_beat(event.nonce)
-                self._progress = event.progress
-            else:
-                self._take_event(event)
+        with self._ending_with_a_note():
+            for event in driver.drain():
+                if isinstance(event, BeatReturned):
+                    self._answer_beat(event.nonce)
+                    self._progress = event.progress
+                else:
+                    self._take_event(event)
 
     def _take_event(self, event: AnyMessage) -> None:
         ts_event_ns = getattr(event, "ts_event_ns", 0)
@@ -210,7 +219,7 @@ class ActorHost(CrashOnlyActor):
 
     def on_timer(self, payload: object) -> None:
         """A timer of the host or of the shell came due."""
-        try:
+        with self._ending_with_a_note():
             if payload == "host.halt":
                 self._poll_halt()
                 self.after(HALT_POLL_S, "host.halt")
@@ -221,13 +230,6 @@ class ActorHost(CrashOnlyActor):
                 name = self._named_timers.due(payload)
                 if name is not None:
                     self._shell.timer_fired(name)
-        except LedgerAway as error:
-            self._end(ExitReason.DEPENDENCY_DOWN, str(error))
-        except Fenced as error:
-            self._end(ExitReason.FENCED, str(error))
-        except Exception:
-            self._end(ExitReason.CRASHED, traceback.format_exc())
-            raise
 
     def _poll_halt(self) -> None:
         halt = self._identity.halt()
