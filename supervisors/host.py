@@ -55,7 +55,8 @@ class ActorHost(CrashOnlyActor):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._start: StartActor | None = None
-        self._ignored: dict[str, int] = {}
+        self.ignored: dict[str, int] = {}
+        """Messages that were not for this actor in this state, by why."""
         self._shell: Shell[Any]
         self._assembly: Assembly
 
@@ -119,8 +120,8 @@ class ActorHost(CrashOnlyActor):
     def _ignore(self, why: str, message: object) -> None:
         """Count it; say so the first time only, for a warning that repeats is a metric."""
         name = f"ignored_{why}"
-        self._ignored[name] = self._ignored.get(name, 0) + 1
-        if self._ignored[name] == 1:
+        self.ignored[name] = self.ignored.get(name, 0) + 1
+        if self.ignored[name] == 1:
             logger.warning("ignores {}: {}", type(message).__name__, why)
 
     def _begin(self, start: StartActor, supervisor: object) -> None:
@@ -265,7 +266,7 @@ class ActorHost(CrashOnlyActor):
         )
 
     def _assembly_counters(self) -> dict[str, int]:
-        counters: dict[str, int] = {**getattr(self, "_progress", {}), **self._ignored}
+        counters: dict[str, int] = {**getattr(self, "_progress", {}), **self.ignored}
         counters.update({f"credit_refused.{k}": v for k, v in self._transport.refused.items()})
         for part in (self._assembly.bus, self._assembly.driver):
             counters.update(getattr(part, "counters", {}) or {})

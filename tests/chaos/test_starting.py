@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -108,10 +109,22 @@ def refused(engine: EngineRun, *parts: str) -> None:
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory: pytest.TempPathFactory) -> EngineRun:
     """A run directory in which an engine has served and ended in order."""
-    engine = EngineRun(tmp_path_factory.mktemp("refusals") / "run")
+    engine = EngineRun(tmp_path_factory.mktemp("refusals") / "run", "supervision.stop_timeout_s=10")
     with engine:
         engine.wait_serving()
     return engine
+
+
+def test_an_end_in_order_stops_right_to_left_and_every_actor_says_so(stopped: EngineRun) -> None:
+    notes = {path.stem: path for path in (stopped.run_dir / "exits").glob("*.json")}
+    reasons = {role: json.loads(path.read_text())["reason"] for role, path in notes.items()}
+    assert set(reasons.values()) == {"shutdown"}, reasons
+    in_time = sorted(notes, key=lambda role: notes[role].stat().st_mtime_ns)
+    for first_to_last in (
+        ("source.momentum", "research", "allocator", "reconciler", "broker.paper", "brokers", "execution"),
+        ("execution", "evaluator", "feed.spot.0", "feeds", "book", "market", "root"),
+    ):
+        assert [role for role in in_time if role in first_to_last] == list(first_to_last)
 
 
 def test_a_damaged_identity_file_is_refused_and_kept(stopped: EngineRun) -> None:
