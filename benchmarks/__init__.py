@@ -1,0 +1,1 @@
+"""What is measured, each with its baseline in the same call: `python -m benchmarks [names…] [--quick]`."""

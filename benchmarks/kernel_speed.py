@@ -1,0 +1,142 @@
+"""The data plane's kernels on made-up prices of a made-up listing: for information, no goal is set for them yet."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import orjson
+
+from benchmarks.report import Measured, compared, spread_of
+from kernels.book_image import BookImage, FeedCounters, FeedWriter, format_image, layout
+from kernels.cycles import BUY, CycleIndex, build_index
+from kernels.evaluator import Evaluator
+from kernels.exchange_info import Symbol, parse_exchange_info
+from kernels.fixed8 import SCALE
+from kernels.frames import RowUpdate, SymbolTable, parse_frame
+from venues.exchange.frames import Row, book_ticker, combined, stream_of
+from venues.exchange.generator import Generator, OpportunityPlan, Top
+from venues.exchange.market import format_fixed8
+from venues.exchange.universe import Universe, made_up_universe
+
+SEED = 7
+SYMBOLS = 600
+"""About what the recorded listing of 2019 has."""
+FRAMES = 20_000
+NEVER = OpportunityPlan(0, 1, 10, 1, 1)
+NOW_NS = 1_760_000_000_000_000_000
+
+
+def parse(quick: bool) -> list[Measured]:
+    """Combined-stream frames through the whole rule, against decoding and four floats alone."""
+    universe = made_up_universe(SYMBOLS, SEED)
+    frames = _frames(universe, FRAMES // 10 if quick else FRAMES)
+    table = SymbolTable(_listed(universe))
+    ours, bare = [], []
+    for _ in range(3 if quick else 25):
+        began = time.perf_counter()
+        for frame in frames:
+            assert type(parse_frame(frame, table)) is RowUpdate
+        between = time.perf_counter()
+        for frame in frames:
+            _bare_row(frame)
+        ours.append(len(frames) / (between - began))
+        bare.append(len(frames) / (time.perf_counter() - between))
+    return [
+        Measured(
+            name="parse.frames",
+            value=spread_of(ours).p50,
+            unit="rows/s",
+            baseline_name="orjson and four floats, nothing checked",
+            baseline=spread_of(bare).p50,
+            less_is_better=False,
+            spread=spread_of(ours),
+            baseline_spread=spread_of(bare),
+            note=f"{len(frames)} frames a round, seed {SEED}; exact Fixed8, every field checked",
+        )
+    ]
+
+
+def _bare_row(frame: bytes) -> tuple[str, float, float, float, float]:
+    data = orjson.loads(frame)["data"]
+    return data["s"], float(data["b"]), float(data["B"]), float(data["a"]), float(data["A"])
+
+
+def evaluate(quick: bool) -> list[Measured]:
+    """One changed row: of the symbol that lies in the median number of cycles, and of the one that lies in most."""
+    universe = made_up_universe(SYMBOLS, SEED)
+    symbols = _listed(universe)
+    index = build_index(symbols)
+    touched = np.diff(index.row_start)
+    by_cycles = np.argsort(touched, kind="stable")
+    by_cycles = by_cycles[touched[by_cycles] > 0]
+    tops = _settled(universe).tops
+    evaluator = Evaluator(index, _image(tops, len(symbols)), fee_e8=75_000)
+    rounds = 200 if quick else 5_000
+    figures = _evaluated("evaluate.median_symbol", evaluator, int(by_cycles[len(by_cycles) // 2]), tops, rounds)
+    return figures + _evaluated("evaluate.busiest_symbol", evaluator, int(by_cycles[-1]), tops, rounds // 5)
+
+
+def _evaluated(name: str, evaluator: Evaluator, row: int, tops: list[Top], rounds: int) -> list[Measured]:
+    index = evaluator.index
+    changed = np.array([row], dtype=np.int32)
+    cycles = index.row_cycles[index.row_start[row] : index.row_start[row + 1]].tolist()
+    evaluator.on_rows(changed, NOW_NS)
+    ours, bare = [], []
+    for _ in range(rounds):
+        began_ns = time.perf_counter_ns()
+        found = evaluator.on_rows(changed, NOW_NS)
+        between_ns = time.perf_counter_ns()
+        best = _bare_best(index, cycles, tops)
+        ours.append((between_ns - began_ns) / 1e3)
+        bare.append((time.perf_counter_ns() - between_ns) / 1e3)
+        assert not found, "no cycle pays in these prices"
+        assert best < 1.0, "no cycle pays in these prices"
+    note = f"{len(cycles)} cycles of {len(index)}, {len(index.symbols)} symbols, seed {SEED}; no candidate among them"
+    baseline = "the same cycles in plain Python floats"
+    return compared(name, "µs", ours, baseline, bare, {0.5: None, 0.99: None}, note)
+
+
+def _bare_best(index: CycleIndex, cycles: list[int], tops: list[Top]) -> float:
+    best = 0.0
+    for cycle in cycles:
+        gross = 1.0
+        for row, side in zip(index.legs[cycle].tolist(), index.sides[cycle].tolist(), strict=True):
+            top = tops[row]
+            gross *= SCALE / top.ask if side == BUY else top.bid / SCALE
+        best = max(best, gross)
+    return best
+
+
+def _listed(universe: Universe) -> tuple[Symbol, ...]:
+    names = [pair.rules.symbol for pair in universe.pairs]
+    return parse_exchange_info(universe.market.info_reply(names, 0, 1))
+
+
+def _settled(universe: Universe) -> Generator:
+    generator = Generator(universe, NEVER, SEED, 1)
+    for _ in range(5_000):
+        generator.step()
+    return generator
+
+
+def _frames(universe: Universe, count: int) -> list[bytes]:
+    generator = Generator(universe, NEVER, SEED, 1)
+    frames: list[bytes] = []
+    while len(frames) < count:
+        step = generator.step()
+        if step is None:
+            continue
+        name, top = universe.pairs[step.symbol_index].rules.symbol, generator.tops[step.symbol_index]
+        row = Row(len(frames) + 1, *(format_fixed8(value) for value in (top.bid, top.bid_qty, top.ask, top.ask_qty)))
+        frames.append(combined(stream_of(name), book_ticker(name, row)))
+    return frames
+
+
+def _image(tops: list[Top], rows: int) -> BookImage:
+    image = format_image(bytearray(layout(rows, 1).n_bytes), [0] * rows, 1)
+    writer = FeedWriter(image, 0, 1)
+    for row, top in enumerate(tops):
+        writer.write_row(row, top.bid, top.bid_qty, top.ask, top.ask_qty, row + 1, NOW_NS)
+    writer.beat(NOW_NS, 0, FeedCounters(rows, rows, 0, 0))
+    return image

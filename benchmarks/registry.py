@@ -1,0 +1,67 @@
+"""The benchmarks by name. Each is imported only when it runs: some fork, and must not inherit the others' threads."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+
+import msgspec
+
+from benchmarks.report import Measured
+
+Run = Callable[[bool], list[Measured]]
+
+
+class Benchmark(msgspec.Struct, frozen=True):
+    """`module:function`, which takes `quick` and returns figures, each with the baseline that it ran itself."""
+
+    name: str
+    at: str
+    baseline: str
+    about: str
+    cheap: bool = False
+    """Its quick form takes a few seconds and starts no engine."""
+
+    def run(self, quick: bool) -> list[Measured]:
+        """Run it and its baseline."""
+        module, _, function = self.at.partition(":")
+        runner: Run = getattr(importlib.import_module(module), function)
+        return runner(quick)
+
+
+BENCHMARKS = (
+    Benchmark("parse", "benchmarks.kernel_speed:parse", "orjson and float", "frames → rows of the book", cheap=True),
+    Benchmark(
+        "evaluate",
+        "benchmarks.kernel_speed:evaluate",
+        "the same cycles in plain Python floats",
+        "one changed row of the median symbol → its cycles screened",
+        cheap=True,
+    ),
+    Benchmark(
+        "ledger", "benchmarks.ledger_append:append", "a bare XADD", "one durable append to the ledger", cheap=True
+    ),
+    Benchmark(
+        "worker_restart",
+        "benchmarks.worker_restart:worker_restart",
+        "a bare fork that reads the same entries",
+        "worker killed → serving again, by the length of its journal's tail",
+    ),
+    Benchmark("orders", "benchmarks.order_path:orders", "the same steps in one process", "signal → order bytes"),
+    Benchmark(
+        "tree_restart", "benchmarks.tree_restart:tree_restart", "cold start", "root, admin, Redis killed → serving"
+    ),
+    Benchmark(
+        "start", "benchmarks.start:start", "a bare interpreter with the same imports", "run.py → first evaluation"
+    ),
+    Benchmark("memory", "benchmarks.memory:memory", "a bare interpreter with numpy and numba", "PSS of every process"),
+)
+
+
+def chosen(names: list[str]) -> list[Benchmark]:
+    """Return those named, in the order of the table; all for no names. Raises KeyError with what there is."""
+    known = {benchmark.name: benchmark for benchmark in BENCHMARKS}
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise KeyError(f"no benchmark {', '.join(unknown)}; there are {', '.join(known)}")
+    return [benchmark for benchmark in BENCHMARKS if not names or benchmark.name in names]
