@@ -40,6 +40,13 @@ WINDOW = 4
 RESEND_NS = 250_000_000
 RESEND_TIMER = "shell.resend"
 
+TRIM_EVERY = 32
+"""Acknowledged messages of one role that one journal entry takes out of the outbox. An entry for each would be most of
+a busy journal, and its fsyncs would stand before the orders'."""
+
+TRIM_NS = 500_000_000
+TRIM_TIMER = "shell.trim"
+
 _encode = msgspec.json.Encoder().encode
 _record_decoder = msgspec.json.Decoder(JournalRecord)
 
@@ -62,6 +69,8 @@ class Shell(Generic[S]):
         self._snapshot_seq = 0
         self._sent_up_to: dict[str, int] = {}
         self._resend_stands = False
+        self._acked_up_to: dict[str, Envelope] = {}
+        self._trim_stands = False
         self._volatile = 0
 
     # ---- recovery
@@ -113,6 +122,10 @@ class Shell(Generic[S]):
         """A timer came due."""
         if name == RESEND_TIMER:
             self._resend()
+        elif name == TRIM_TIMER:
+            self._trim_stands = False
+            for source in tuple(self._acked_up_to):
+                self._trim(source)
         else:
             self.take(self._local("timer", TimerFired(name)))
 
@@ -134,13 +147,15 @@ class Shell(Generic[S]):
             if verdict is Admission.DUPLICATE:
                 self._acknowledge(envelope)
             return
+        if isinstance(envelope.body, Acknowledged):
+            self._acknowledged(envelope, envelope.body.delivery_seq)
+            ports.tracer.hop(envelope, received_ns, ports.clock.now_ns(), "handled")
+            return
         step = advance(self.role, self.core, envelope, received_ns, self.epoch)
         if step.core is not self.core:
             self._append(envelope, step.core, step.effects, received_ns)
         for effect in step.effects:
             self._run(effect, envelope)
-        if isinstance(envelope.body, Acknowledged):
-            self._pump(envelope.source)
         for target in dict.fromkeys(owed.target for owed in step.owed):
             self._pump(target)
         if step.owed:
@@ -148,8 +163,7 @@ class Shell(Generic[S]):
         if envelope.delivery_seq:
             self._acknowledge(envelope)
         ports.tracer.hop(envelope, received_ns, ports.clock.now_ns(), "handled")
-        if self.core.seq - self._snapshot_seq >= self.snapshot_every:
-            self.snapshot()
+        self._snapshot_if_due()
 
     def snapshot(self) -> None:
         """Save the state now. Raises as an append does."""
@@ -159,6 +173,10 @@ class Shell(Generic[S]):
     def count(self, name: str, by: int = 1) -> None:
         """Add to a counter that the health aggregator reads."""
         self.counters[name] = self.counters.get(name, 0) + by
+
+    def _snapshot_if_due(self) -> None:
+        if self.core.seq - self._snapshot_seq >= self.snapshot_every:
+            self.snapshot()
 
     # ---- the steps
 
@@ -206,25 +224,60 @@ class Shell(Generic[S]):
 
     def _pump(self, target: str) -> None:
         """Send what is owed to `target` and not yet in flight, up to the window."""
-        owed = self.core.outbox.get(target, ())
         done = self._sent_up_to.get(target, 0)
-        for envelope in owed[:WINDOW]:
+        for envelope in self._unacknowledged(target)[:WINDOW]:
             if envelope.delivery_seq > done:
                 if not self._send(envelope):
                     return
                 self._sent_up_to[target] = envelope.delivery_seq
 
+    def _unacknowledged(self, target: str) -> tuple[Envelope, ...]:
+        """What is owed to `target`, oldest first, without what it has acknowledged and the journal not yet says so."""
+        owed = self.core.outbox.get(target, ())
+        acked = self._acked_up_to.get(target)
+        if acked is None or not owed:
+            return owed
+        assert isinstance(acked.body, Acknowledged)
+        return owed[max(acked.body.delivery_seq - owed[0].delivery_seq + 1, 0) :]
+
+    def _acknowledged(self, envelope: Envelope, number: int) -> None:
+        """Send no more of it, and let the next go; journal it with those to come, or soon.
+
+        A death until then costs a delivery again, which its receiver knows and acknowledges.
+        """
+        source = envelope.source
+        left = self._unacknowledged(source)
+        if not left or number < left[0].delivery_seq:
+            return
+        self._acked_up_to[source] = envelope
+        if number - self.core.outbox[source][0].delivery_seq + 1 >= TRIM_EVERY:
+            self._trim(source)
+        elif not self._trim_stands:
+            self._trim_stands = True
+            self.ports.timers.start(TRIM_TIMER, TRIM_NS)
+        self._pump(source)
+
+    def _trim(self, source: str) -> None:
+        """Journal how far `source` has acknowledged."""
+        envelope, now_ns = self._acked_up_to[source], self.ports.clock.now_ns()
+        step = advance(self.role, self.core, envelope, now_ns, self.epoch)
+        if step.core is not self.core:
+            self._append(envelope, step.core, step.effects, now_ns)
+        del self._acked_up_to[source]
+        self._snapshot_if_due()
+
     def _resend(self) -> None:
         self._resend_stands = False
         for target in self.core.outbox:
-            self.count("resent_owed")
-            self._sent_up_to.pop(target, None)
-            self._pump(target)
+            if self._unacknowledged(target):
+                self.count("resent_owed")
+                self._sent_up_to.pop(target, None)
+                self._pump(target)
         self._resend_later()
 
     def _resend_later(self) -> None:
         """Start the timer unless it runs: moved by each new message, it would never fire under steady traffic."""
-        if self.core.outbox and not self._resend_stands:
+        if not self._resend_stands and any(self._unacknowledged(target) for target in self.core.outbox):
             self._resend_stands = True
             self.ports.timers.start(RESEND_TIMER, RESEND_NS)
 

@@ -20,7 +20,7 @@ from actors.core import Core, advance, new_core
 from actors.keys import KeyType, key
 from actors.messages import Acknowledged, Envelope, JournalRecord, PriceSeen
 from actors.ports import LedgerCorrupt
-from actors.shell import Shell
+from actors.shell import TRIM_TIMER, Shell
 from actors.snapshot import encode_snapshot
 from tests.actors.redis_fixture import RedisPair
 from tests.actors.toy import Counter, CounterRole, UntrimmedLedger, ports_with
@@ -154,6 +154,7 @@ def test_what_was_owed_at_death_is_still_owed(bench: Bench) -> None:
     first = bench.start(snapshot_every=10)
     feed(first, 31)
     acknowledge(first, 4)
+    first.timer_fired(TRIM_TIMER)
     owed = [envelope.delivery_seq for envelope in bench.start().core.outbox["listener"]]
     assert owed == [5, 6, 7, 8, 9, 10]
 

@@ -10,7 +10,7 @@ from actors.core import OutboxFull, new_core
 from actors.effects import AppendLine, Count, Effect, Publish, Send, Severity
 from actors.messages import Acknowledged, AnyMessage, Envelope, JournalRecord, PriceSeen, TimerFired
 from actors.ports import LedgerAway, LedgerCorrupt, Ports, Projection, Stored
-from actors.shell import RESEND_TIMER, WINDOW, Shell
+from actors.shell import RESEND_TIMER, TRIM_EVERY, TRIM_TIMER, WINDOW, Shell
 from actors.snapshot import decode_snapshot, encode_snapshot
 
 
@@ -171,6 +171,7 @@ def test_at_most_four_owed_messages_are_on_their_way_and_each_acknowledgement_le
     shell.take(acknowledged(6))
     assert world.owed() == [(n, n) for n in range(1, 8)]
     shell.take(acknowledged(7))
+    shell.timer_fired(TRIM_TIMER)
     assert shell.core.outbox == {}
 
 
@@ -219,6 +220,7 @@ def test_what_was_owed_at_death_goes_out_after_recovery_in_its_order_with_its_id
     for px in range(1, 7):
         first.driver_event(price(px))
     first.take(acknowledged(1))
+    first.timer_fired(TRIM_TIMER)
     ids = {one.delivery_seq: one.message_id for one in world.out if one.delivery_seq}
     world.out.clear()
     second = world.life()
@@ -228,6 +230,52 @@ def test_what_was_owed_at_death_goes_out_after_recovery_in_its_order_with_its_id
     second.driver_event(price(9))
     second.take(acknowledged(6))
     assert world.owed()[-1] == (7, 9)
+
+
+def test_acknowledgements_are_journaled_together_and_hold_up_nothing() -> None:
+    world = World()
+    shell = world.life()
+    for px in range(1, 8):
+        shell.driver_event(price(px))
+    entries = len(world.journal)
+    for up_to in (1, 1, 2, 3, 2):
+        shell.take(acknowledged(up_to))
+    assert world.owed() == [(n, n) for n in range(1, 8)], "each lets the next go"
+    assert len(world.journal) == entries
+    assert [name for name, _ in world.timers].count(TRIM_TIMER) == 1
+    shell.timer_fired(RESEND_TIMER)
+    assert world.owed()[7:] == [(n, n) for n in range(4, 8)], "what is acknowledged does not go out again"
+    shell.timer_fired(TRIM_TIMER)
+    assert len(world.journal) == entries + 1
+    assert [one.delivery_seq for one in shell.core.outbox["listener"]] == [4, 5, 6, 7]
+    shell.timer_fired(TRIM_TIMER)
+    assert len(world.journal) == entries + 1, "nothing new, no entry"
+
+
+def test_many_acknowledgements_are_journaled_without_waiting_for_the_timer() -> None:
+    world = World()
+    shell = world.life()
+    for px in range(1, TRIM_EVERY + 2):
+        shell.driver_event(price(px))
+    entries = len(world.journal)
+    for up_to in range(1, TRIM_EVERY + 2):
+        shell.take(acknowledged(up_to))
+    assert len(world.journal) == entries + 1
+    assert [one.delivery_seq for one in shell.core.outbox["listener"]] == [TRIM_EVERY + 1]
+
+
+def test_an_acknowledgement_not_yet_journaled_at_death_costs_a_delivery_again() -> None:
+    world = World()
+    first = world.life()
+    for px in (1, 2, 3):
+        first.driver_event(price(px))
+    first.take(acknowledged(3))
+    world.out.clear()
+    second = world.life()
+    assert world.owed() == [(1, 1), (2, 2), (3, 3)]
+    second.take(acknowledged(3))
+    second.timer_fired(TRIM_TIMER)
+    assert second.core.outbox == {}
 
 
 def test_an_outbox_that_is_full_stops_the_actor_before_anything_is_journaled(monkeypatch: pytest.MonkeyPatch) -> None:
