@@ -11,11 +11,11 @@ import orjson
 
 from actors.adapters.bus_streams import publish_signal
 from actors.adapters.identity import IdentityFile
-from actors.adapters.inspection import Inspector
+from actors.adapters.inspection import EngineAway, Inspector, ServerAway
 from actors.adapters.redis_client import Purpose, connect
 from actors.chain import chain_of, chain_text, chrome_trace
 from actors.keys import KeyType
-from actors.signal_form import parse_signal
+from actors.signal_form import SignalFormError, parse_signal
 from config.schema import Settings
 from kernels.fixed8 import format_fixed8
 from supervisors.run_files import read_engine_file, resolved
@@ -86,26 +86,50 @@ def _readable(row: dict[str, object]) -> dict[str, object]:
 def send_signals(settings: Settings, path: str) -> str:
     """Publish the signal, or the JSON array or lines of signals, of a file; return what the bus called them.
 
-    All are checked before the first is published. Raises SignalFormError naming the field, OSError, NotRunning.
+    All are checked before the first is published. Raises SignalFormError naming the field, NotRunning, EngineAway.
     """
     found = resolved(settings, read_engine_file(settings))
-    text = Path(path).read_bytes()
     now_ns = time.time_ns()
-    try:
-        loaded = orjson.loads(text)
-        items = loaded if isinstance(loaded, list) else [loaded]
-    except orjson.JSONDecodeError:
-        items = [orjson.loads(line) for line in text.splitlines() if line.strip()]
-    signals = [parse_signal(orjson.dumps(item), now_ns) for item in items]
+    signals = [parse_signal(item, now_ns) for item in _items(path)]
     client = connect(found.ledger.bus_url, Purpose.BUS, found)
     try:
         return "\n".join(f"{signal.signal_id} {publish_signal(client, signal)}" for signal in signals)
+    except ServerAway as error:
+        raise EngineAway(
+            f"the engine's Redis does not answer ({error}). Remedy: start the engine with `make run`, then send the "
+            "file again: a signal that was taken already is not taken twice"
+        ) from error
     finally:
         client.close()
 
 
+def _items(path: str) -> list[bytes]:
+    """The JSON texts of a file's signals, untouched: a price that went through a float would be another."""
+    try:
+        text = Path(path).read_bytes().strip()
+    except OSError as error:
+        raise SignalFormError(f"{path}: {error.strerror}. Remedy: name a file that holds a signal") from error
+    if not text:
+        raise SignalFormError(f"{path} holds no signal. Remedy: see docs/signals.md")
+    try:
+        if text.startswith(b"["):
+            return [bytes(item) for item in msgspec.json.decode(text, type=list[msgspec.Raw])]
+        msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        return [line for line in text.splitlines() if line.strip()]
+    return [text]
+
+
+class NoReason(ValueError):
+    """A halt that says nothing to whoever finds it."""
+
+    exit_code = 64
+
+
 def halt(settings: Settings, reason: str) -> str:
-    """Latch a halt: it outlives restarts and the loss of Redis, until `resume`."""
+    """Latch a halt: it outlives restarts and the loss of Redis, until `resume`. Raises NoReason."""
+    if not reason.strip():
+        raise NoReason('a halt needs a reason. Remedy: run.py halt "what a person should know who finds it"')
     latched = _identity(settings).latch_halt(reason, _who())
     return f"halted: {latched.reason} (by {latched.by}); nothing opens risk until `run.py resume`"
 
