@@ -83,7 +83,10 @@ class Chaos:
             self._note(f"kill {role}")
 
     def _stop_one(self) -> None:
-        role, pid = self.random.choice(self._victims())
+        victims = self._victims()
+        if not victims:
+            return
+        role, pid = self.random.choice(victims)
         os.kill(pid, signal.SIGSTOP)
         self._note(f"stop {role}")
         if role in ("exchange", "gateway", "admin", "root", "log"):  # judged late or not at all; a hang that ends

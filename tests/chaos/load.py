@@ -99,8 +99,9 @@ class Load:
         except (*AWAY, json.JSONDecodeError, OSError):
             return
 
-    def exit_all(self) -> None:
-        """Move every price up and down past all exits, so that brackets end."""
+    def exit_all(self) -> bool:
+        """Move every price up and down past all exits, so that brackets end; True."""
         for offset in ("6", "-6", "0"):
             for symbol in PRICES:
                 self.price(symbol, offset)
+        return True

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.venues.gateway_client import RawClient
+from tests.venues.gateway_client import RawClient, framed
 from tests.venues.gateway_process import GatewayProcess
 from tests.venues.test_gateway_sessions import place_fields
 
@@ -71,6 +71,21 @@ def test_the_connection_drops_at_the_nth_order_before_or_after_it_was_accepted(
     again.send(*place_fields(3))
     assert words(again.sync())[-1] == "3 Submitted"
     again.close()
+
+
+@pytest.mark.parametrize("kind", ["drop_at_place", "die_at_place"])
+@pytest.mark.parametrize(("when", "left"), [("before", [1]), ("after", [1, 2])])
+def test_what_came_in_one_piece_with_the_order_that_ended_the_connection_is_lost_with_it(
+    gateway: GatewayProcess, client: RawClient, when: str, left: list[int], kind: str
+) -> None:
+    gateway.fault(kind, nth=2, when=when)
+    client.send_bytes(b"".join(framed(*place_fields(order_id)) for order_id in (1, 2, 3)))
+    assert [frame for frame in iter(client.next, None) if frame[:2] == ["5", "3"]] == []
+    if kind == "die_at_place":
+        assert gateway.wait_dead() == -9
+        gateway.restart()
+        left = left if when == "after" else []  # the first was not yet durable either
+    assert [order_id for order_id, _ in by_ref(gateway)] == left
 
 
 @pytest.mark.parametrize(("when", "left"), [("before", []), ("after", [(1, "Filled")])])

@@ -67,7 +67,8 @@ class ClientConnection(asyncio.Protocol):
                         self._start(client_id)
                     case Frame(texts=texts):
                         self._frame(texts)
-                if self._transport.is_closing():
+                # Bytes behind those that end a connection, or the process, are lost with it.
+                if self._transport.is_closing() or self._server.is_leaving(self.client):
                     break
         except WireError as problem:
             self._core.counters["streams_broken"] += 1

@@ -95,6 +95,10 @@ class GatewayServer:
 
     # ---- the loop
 
+    def is_leaving(self, client: Client | None) -> bool:
+        """Whether a call has asked for the end of this client's connection, or of the process."""
+        return self._dying or any(closing is client for closing, _ in self._closing)
+
     def flush(self) -> None:
         """Commit, then write every outbox, then do what the calls asked of the process."""
         self.core.commit()
