@@ -54,7 +54,7 @@ def chain_of(wanted: str, entries: Iterable[Entry]) -> list[Link]:
     while grew:
         grew = False
         for index, entry in enumerate(stored):
-            if taken[index] or not any(one in entry.payload for one in ids):
+            if taken[index] or not any(_names(entry.payload, one) for one in ids):
                 continue
             taken[index] = grew = True
             found = _FIELDS.findall(entry.payload)
@@ -69,6 +69,16 @@ def chain_of(wanted: str, entries: Iterable[Entry]) -> list[Link]:
     ]
     links.sort(key=lambda link: (link.at_ns, link.role, link.seq))
     return links[:LINKS_MAX]
+
+
+def _names(payload: bytes, wanted: bytes) -> bool:
+    """Whether a value begins with this id and is not merely a longer number of its kind (`a-1` is not `a-10`)."""
+    at = payload.find(b'"' + wanted)
+    while at >= 0:
+        if not payload[at + 1 + len(wanted) : at + 2 + len(wanted)].isdigit():
+            return True
+        at = payload.find(b'"' + wanted, at + 1)
+    return False
 
 
 def _intents(found: list[tuple[bytes, bytes]]) -> set[bytes]:

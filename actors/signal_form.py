@@ -40,10 +40,19 @@ class SignalForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     strategy: Identifier
     symbol: Annotated[str, Meta(min_length=1, max_length=64)]
     side: Side
-    take_profit: Annotated[Price | UnsetType, Meta(description="Price; left out: the allocator's own.")] = UNSET
-    stop: Annotated[Price | UnsetType, Meta(description="Price; left out: the allocator's own.")] = UNSET
+    take_profit: Annotated[
+        Price | UnsetType,
+        Meta(description="Price. A signal without it is refused by the allocator (guard bracket_sides)."),
+    ] = UNSET
+    stop: Annotated[
+        Price | UnsetType,
+        Meta(description="Price. A signal without it is refused by the allocator (guard bracket_sides)."),
+    ] = UNSET
     limit: Annotated[Price | UnsetType, Meta(description="Price; left out: enter at the market.")] = UNSET
-    reference: Annotated[Price | UnsetType, Meta(description="Price that the signal was made at.")] = UNSET
+    reference: Annotated[
+        Price | UnsetType,
+        Meta(description="Price that the signal was made at; without it the allocator refuses to size it."),
+    ] = UNSET
     ttl_s: Annotated[float, Meta(gt=0, le=TTL_S_MAX)] | UnsetType = UNSET
     expires: Annotated[str, Meta(max_length=64, extra_json_schema={"format": "date-time"})] | UnsetType = UNSET
     expires_ns: Nanoseconds | UnsetType = UNSET

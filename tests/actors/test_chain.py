@@ -53,6 +53,10 @@ def test_an_id_that_stands_nowhere_has_no_chain() -> None:
     assert seqs("fund-nine-1", ONE, TWO) == []
 
 
+def test_an_id_is_not_a_longer_one_of_its_kind() -> None:
+    assert seqs("fund-one-1", ONE, entry(2, BracketClosed("fund-one-10", "AAPL"))) == [1]
+
+
 def test_the_text_has_a_line_a_record_with_the_time_since_the_first() -> None:
     text = chain_text(chain_of("fund-one-1", (ONE, entry(2_000_001, SignalUnreadable("0-1", "fund-one-1", "bad")))))
     assert [line.split()[0] for line in text.splitlines()] == ["0.000", "2.000"]
