@@ -63,7 +63,7 @@ DEFAULT_CAPS = Caps(
 )
 
 
-class AllocatorSettings(msgspec.Struct, frozen=True, kw_only=True):
+class AllocatorSettings(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Amounts and quantities are Fixed8. `equity` is a figure of the configuration in this form."""
 
     name: str = "allocator"
@@ -82,7 +82,7 @@ class AllocatorSettings(msgspec.Struct, frozen=True, kw_only=True):
     refuse_when_gate_shut: bool = False
 
 
-class Open(msgspec.Struct, frozen=True, omit_defaults=True):
+class Open(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """An intent whose bracket may still trade. `live`: the broker has told that it went out."""
 
     intent: BracketIntent
@@ -91,21 +91,21 @@ class Open(msgspec.Struct, frozen=True, omit_defaults=True):
     entry_cum_qty: int = 0
 
 
-class Awaiting(msgspec.Struct, frozen=True):
+class Awaiting(msgspec.Struct, frozen=True, gc=False):
     """A taken signal whose outcome is the broker's to give, and the bus entry to acknowledge with it."""
 
     intent_id: str
     entry_id: str
 
 
-class Holding(msgspec.Struct, frozen=True):
+class Holding(msgspec.Struct, frozen=True, gc=False):
     """A position as the broker told it."""
 
     qty: int
     avg_px: int
 
 
-class AllocatorState(msgspec.Struct, frozen=True):
+class AllocatorState(msgspec.Struct, frozen=True, gc=False):
     """`outcomes` in order of recording; `retired` are the slots of brackets that closed, oldest first."""
 
     halt: str = ""

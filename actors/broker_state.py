@@ -22,7 +22,7 @@ class Surfaced(enum.StrEnum):
     CANCEL = "cancel"
 
 
-class BrokerSettings(msgspec.Struct, frozen=True, kw_only=True):
+class BrokerSettings(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """`account` empty: whatever the session says; else any other account's session is not used at all."""
 
     name: str = "broker.paper"
@@ -44,14 +44,14 @@ class BrokerSettings(msgspec.Struct, frozen=True, kw_only=True):
     incidents_max: int = 64
 
 
-class Transition(msgspec.Struct, frozen=True):
+class Transition(msgspec.Struct, frozen=True, gc=False):
     """An order entered this state then."""
 
     state: OrderState
     at_ns: int
 
 
-class Order(msgspec.Struct, frozen=True, omit_defaults=True):
+class Order(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """One order of ours.
 
     `qty` is what was asked, or less where the venue reduced a protective leg; `notional` is the sum of price ×
@@ -83,7 +83,7 @@ class Order(msgspec.Struct, frozen=True, omit_defaults=True):
         return self.state not in DONE
 
 
-class Family(msgspec.Struct, frozen=True, omit_defaults=True):
+class Family(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """A bracket: entry, take-profit and stop, with all that its submission was journaled with.
 
     `outcome_given`: the allocator has been told the intent's one outcome. `session_id` is that of the last write;
@@ -105,7 +105,7 @@ class Family(msgspec.Struct, frozen=True, omit_defaults=True):
     closed: bool = False
 
 
-class Held(msgspec.Struct, frozen=True, omit_defaults=True):
+class Held(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """An intent that waits for gate, session or pace; `not_sent` counts submissions known not to have left."""
 
     intent: BracketIntent
@@ -113,7 +113,7 @@ class Held(msgspec.Struct, frozen=True, omit_defaults=True):
     correlation_id: str = ""
 
 
-class Session(msgspec.Struct, frozen=True):
+class Session(msgspec.Struct, frozen=True, gc=False):
     """The venue session that is open now."""
 
     session_id: str
@@ -121,7 +121,7 @@ class Session(msgspec.Struct, frozen=True):
     client_id: int
 
 
-class Generation(msgspec.Struct, frozen=True):
+class Generation(msgspec.Struct, frozen=True, gc=False):
     """A span in which the venue's order ids are known not to have rolled back.
 
     `venue_next_id` is the highest next id that the venue has said in it, `acknowledged_id` the highest id of ours
@@ -140,14 +140,14 @@ class Generation(msgspec.Struct, frozen=True):
         return f"{self.account}/{self.client_id}/{self.number}"
 
 
-class Gate(msgspec.Struct, frozen=True):
+class Gate(msgspec.Struct, frozen=True, gc=False):
     """The reconciler's lease; it counts for its session only and ends by itself."""
 
     session_id: str
     expires_ns: int
 
 
-class EarlyCommission(msgspec.Struct, frozen=True):
+class EarlyCommission(msgspec.Struct, frozen=True, gc=False):
     """A commission that came before its execution."""
 
     revision: int
@@ -156,7 +156,7 @@ class EarlyCommission(msgspec.Struct, frozen=True):
     realized_pnl: int | None
 
 
-class IncidentNote(msgspec.Struct, frozen=True):
+class IncidentNote(msgspec.Struct, frozen=True, gc=False):
     """Something that must not be; kept once for each kind, subject and evidence."""
 
     kind: str
@@ -165,7 +165,7 @@ class IncidentNote(msgspec.Struct, frozen=True):
     at_ns: int
 
 
-class BrokerState(msgspec.Struct, frozen=True):
+class BrokerState(msgspec.Struct, frozen=True, gc=False):
     """All of it. Mappings keep insertion order, oldest first, which is the order in which they are pruned.
 
     `next_order_id` is above every id ever drawn, in any generation. `done` holds the intents that are over and no
@@ -192,7 +192,7 @@ class BrokerState(msgspec.Struct, frozen=True):
     incidents: tuple[IncidentNote, ...] = ()
 
 
-class OrderView(msgspec.Struct, frozen=True):
+class OrderView(msgspec.Struct, frozen=True, gc=False):
     """An order's row in the projection `orders`."""
 
     client_order_id: str
@@ -216,7 +216,7 @@ class OrderView(msgspec.Struct, frozen=True):
     since_ns: int
 
 
-class PositionView(msgspec.Struct, frozen=True):
+class PositionView(msgspec.Struct, frozen=True, gc=False):
     """A symbol's row in the projection `positions`; `realized_pnl` before commissions, all Fixed8."""
 
     symbol: str

@@ -27,7 +27,7 @@ class OutboxFull(RuntimeError):
     """A role has taken nothing for so long that going on would lose what it is owed."""
 
 
-class Core(msgspec.Struct, Generic[S], frozen=True):
+class Core(msgspec.Struct, Generic[S], frozen=True, gc=False):
     """Everything an actor is: its role's state, what it owes to whom, and what it has accepted from whom."""
 
     seq: int
@@ -47,7 +47,7 @@ class Admission(enum.Enum):
     MISDIRECTED = "misdirected"
 
 
-class Step(msgspec.Struct, Generic[S], frozen=True):
+class Step(msgspec.Struct, Generic[S], frozen=True, gc=False):
     """Result of one input. `owed` are already in `core`'s outbox; `effects` are all others, in order."""
 
     core: Core[S]

@@ -22,7 +22,7 @@ class Severity(enum.StrEnum):
     CRITICAL = "critical"
 
 
-class Send(msgspec.Struct, frozen=True):
+class Send(msgspec.Struct, frozen=True, gc=False):
     """A message to a role. Owed: delivered exactly once and in order, across crashes of both. Else at most once."""
 
     target: str
@@ -31,26 +31,26 @@ class Send(msgspec.Struct, frozen=True):
     correlation_id: str = ""
 
 
-class StartTimer(msgspec.Struct, frozen=True):
+class StartTimer(msgspec.Struct, frozen=True, gc=False):
     """`TimerFired(name)` after this long; starting a name again moves it. Timers die with their incarnation."""
 
     name: str
     after_ns: int
 
 
-class CancelTimer(msgspec.Struct, frozen=True):
+class CancelTimer(msgspec.Struct, frozen=True, gc=False):
     """Forget a timer; one that is not running is no error."""
 
     name: str
 
 
-class Drive(msgspec.Struct, frozen=True):
+class Drive(msgspec.Struct, frozen=True, gc=False):
     """A command for the actor's own driver (venue session, socket, …)."""
 
     command: AnyMessage
 
 
-class Project(msgspec.Struct, frozen=True):
+class Project(msgspec.Struct, frozen=True, gc=False):
     """Write one field of a projection hash, in the same script as the append. `value` empty: delete the field.
 
     A row is written as JSON, by the shell: a fold, which writes nothing, is not to pay for its text.
@@ -62,35 +62,35 @@ class Project(msgspec.Struct, frozen=True):
     value: bytes | msgspec.Struct
 
 
-class AckStream(msgspec.Struct, frozen=True):
+class AckStream(msgspec.Struct, frozen=True, gc=False):
     """Acknowledge a bus entry: its outcome is in the journal."""
 
     stream: str
     entry_id: str
 
 
-class Publish(msgspec.Struct, frozen=True):
+class Publish(msgspec.Struct, frozen=True, gc=False):
     """Append a message to a bus stream."""
 
     stream: str
     body: AnyMessage
 
 
-class AppendLine(msgspec.Struct, frozen=True):
+class AppendLine(msgspec.Struct, frozen=True, gc=False):
     """Append a message to a JSON-lines file of the run directory, `<file>.jsonl`."""
 
     file: str
     body: AnyMessage
 
 
-class Count(msgspec.Struct, frozen=True):
+class Count(msgspec.Struct, frozen=True, gc=False):
     """Add to a named counter of this actor."""
 
     name: str
     by: int = 1
 
 
-class RaiseAlarm(msgspec.Struct, frozen=True):
+class RaiseAlarm(msgspec.Struct, frozen=True, gc=False):
     """Set an alarm; raising one that stands updates its text and its count."""
 
     name: str
@@ -98,7 +98,7 @@ class RaiseAlarm(msgspec.Struct, frozen=True):
     text: str
 
 
-class ClearAlarm(msgspec.Struct, frozen=True):
+class ClearAlarm(msgspec.Struct, frozen=True, gc=False):
     """The condition is over; clearing what is not raised is no error."""
 
     name: str

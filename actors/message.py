@@ -5,8 +5,12 @@ from __future__ import annotations
 import msgspec
 
 
-class Message(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
-    """Base of all message bodies; the tag is the class name, which journals and traces show."""
+class Message(msgspec.Struct, frozen=True, gc=False, tag=True, omit_defaults=True):
+    """Base of all message bodies; the tag is the class name, which journals and traces show.
+
+    Outside the garbage collector, as states and effects are: what is frozen holds no cycle, and a collection that
+    walks all of a state takes tens of milliseconds from whatever goes on.
+    """
 
     def __str__(self) -> str:
         return type(self).__name__

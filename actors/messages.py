@@ -183,7 +183,7 @@ AnyMessage = (
 )
 
 
-class Envelope(msgspec.Struct, frozen=True, omit_defaults=True):
+class Envelope(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """A body on its way, with what makes it traceable and, where it is owed, deliverable exactly once.
 
     `message_id` of an owed message is `role:seq.k`: the k-th message of the sender's journal entry `seq`, the same
@@ -207,7 +207,7 @@ class Envelope(msgspec.Struct, frozen=True, omit_defaults=True):
         return f"Envelope({self.message_id} {type(self.body).__name__})"
 
 
-class JournalRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+class JournalRecord(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """One committed input: what the fold needs, and nothing that it can compute again."""
 
     seq: int

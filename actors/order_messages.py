@@ -60,7 +60,7 @@ class SignalOutcome(Message, frozen=True):
     figures: dict[str, str] = msgspec.field(default_factory=dict)
 
 
-class BracketIntent(msgspec.Struct, frozen=True):
+class BracketIntent(msgspec.Struct, frozen=True, gc=False):
     """What the allocator decided; the broker turns it into three orders of one family."""
 
     intent_id: str
@@ -121,7 +121,7 @@ class BracketClosed(Message, frozen=True):
     symbol: str
 
 
-class OrderPicture(msgspec.Struct, frozen=True):
+class OrderPicture(msgspec.Struct, frozen=True, gc=False):
     """One of our orders as the broker actor knows it, for the reconciler."""
 
     client_order_id: str

@@ -8,7 +8,7 @@ from actors.message import Message
 from actors.order_terms import OrderType, Side
 
 
-class OrderTicket(msgspec.Struct, frozen=True):
+class OrderTicket(msgspec.Struct, frozen=True, gc=False):
     """One order, complete, as it goes to the venue. `parent_order_id` 0: no parent."""
 
     client_order_id: str
@@ -153,7 +153,7 @@ class VenueErrorReported(Message, frozen=True):
     text: str
 
 
-class VenuePosition(msgspec.Struct, frozen=True):
+class VenuePosition(msgspec.Struct, frozen=True, gc=False):
     """A position as the venue states it."""
 
     account: str

@@ -16,7 +16,7 @@ import msgspec
 FIXED = 10**8
 
 
-class Fill(msgspec.Struct, frozen=True):
+class Fill(msgspec.Struct, frozen=True, gc=False):
     """One execution after corrections; `qty` is positive, `buy` says which way; `revision` is its id's last part."""
 
     exec_base: str
@@ -32,7 +32,7 @@ class Fill(msgspec.Struct, frozen=True):
     realized_pnl: int | None = None
 
 
-class Position(msgspec.Struct, frozen=True, omit_defaults=True):
+class Position(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """Signed `qty` Fixed8; `cost` and `realized` in 1e-16; `commission` Fixed8."""
 
     qty: int = 0

@@ -8,6 +8,7 @@ Ends the process, never limps on: an exception anywhere writes an exit note that
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import os
 import sys
@@ -46,6 +47,8 @@ from supervisors.lifeline import ProcessIdentity, die_with_parent
 from supervisors.spec import ExitReason
 
 HALT_POLL_S = 0.2
+SWITCH_S = 0.0005
+"""How long an actor's loop and its driver's thread keep each other waiting; Python's 5 ms is more than an order has."""
 HEALTH_EVERY_S = 1.0
 
 
@@ -154,7 +157,9 @@ class ActorHost(CrashOnlyActor):
         self._halt = ("", 0)
         self._shell.recover()
         self._poll_halt()
+        gc.freeze()  # what stands now stays: no collection is to walk it while an order waits
         if assembly.driver is not None:
+            sys.setswitchinterval(SWITCH_S)
             assembly.driver.start()
             self.watch(assembly.driver.fileno(), self._drain)
         self.after(HALT_POLL_S, "host.halt")
