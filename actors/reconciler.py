@@ -227,7 +227,8 @@ class Reconciler:
             case "gate":
                 return self._renew(state, now_ns)
             case "positions":
-                effects = self._read(state, now_ns, positions_only=True)
+                # Until the orders were read too, a smaller question would only take that read's place.
+                effects = self._read(state, now_ns, positions_only=state.read_full_ns != 0)
                 return state, (*effects, StartTimer(POSITIONS_TIMER, self.settings.positions_every_ns))
             case "orders":
                 return state, (*self._read(state, now_ns), StartTimer(ORDERS_TIMER, self.settings.orders_every_ns))

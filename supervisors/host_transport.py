@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from supervisors.host import ActorHost
 
 
+HELD_MAX = 32
+
+
 class HostTransport:
     """Sends envelopes to whoever holds a role by the newest table, within that peer's credit."""
 
@@ -25,6 +28,7 @@ class HostTransport:
         self._faults = faults
         self._version = 0
         self._table: dict[str, Peer] = {}
+        self._held: list[Envelope] = []
         self.credit = SendCredit()
         self.received = ReceiveCount()
         self.refused: dict[str, int] = {}
@@ -43,7 +47,18 @@ class HostTransport:
         self._table = table
         for role in changed:
             self.credit.reset(role)
+        held, self._held = self._held, []
+        for envelope in held:
+            if not self._hand_over(envelope):
+                self.refused[envelope.target] = self.refused.get(envelope.target, 0) + 1
         return changed
+
+    def _hold(self, envelope: Envelope) -> bool:
+        """Until the first table is there keep what is not owed: nobody would send it again, and a recovery asks so."""
+        if self._version or envelope.delivery_seq or len(self._held) >= HELD_MAX:
+            return False
+        self._held.append(envelope)
+        return True
 
     def send(self, envelope: Envelope) -> bool:
         """Stamp the target's incarnation and hand over; False without a known peer or without credit.
@@ -70,7 +85,7 @@ class HostTransport:
     def _hand_over(self, envelope: Envelope) -> bool:
         peer = self._table.get(envelope.target)
         if peer is None:
-            return False
+            return self._hold(envelope)
         number = self.credit.take(envelope.target, time.monotonic_ns())
         if number is None:
             self.refused[envelope.target] = self.refused.get(envelope.target, 0) + 1

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import cast
 
+import msgspec
+
 from actors.adapters.fault_plan import Delayed, FaultPlan
 from actors.messages import Envelope, TimerFired
 from config.schema import FaultRule
@@ -59,6 +61,20 @@ def test_a_role_that_nobody_holds_and_one_without_credit_are_told_to_the_sender(
     assert not made.send(envelope("a", target="nobody"))
     assert [made.send(envelope(str(k))) for k in range(CREDIT_MAX + 1)] == [True] * CREDIT_MAX + [False]
     assert made.refused == {"broker.paper": 1}
+
+
+def test_what_a_recovery_asks_before_it_knows_anybody_goes_out_with_the_first_table() -> None:
+    host = FakeHost()
+    made = HostTransport(cast("ActorHost", host), "reconciler")
+    assert made.send(envelope("read"))
+    assert made.send(envelope("for nobody", target="nobody"))
+    assert not made.send(msgspec.structs.replace(envelope("owed"), delivery_seq=1)), (
+        "owed ones come again by themselves"
+    )
+    made.learn(Peers(1, (Peer("broker.paper", "address", 7),)))
+    assert [(one.message_id, one.target_epoch) for _, one in host.sent] == [("read", 7)]
+    assert made.refused == {"nobody": 1}
+    assert not made.send(envelope("later", target="nobody"))
 
 
 def test_a_dropped_envelope_counts_as_sent_and_goes_nowhere(tmp_path: Path) -> None:
