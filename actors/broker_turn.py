@@ -7,6 +7,7 @@ position events, closed brackets, projections, pruning. Nothing changed: the ver
 from __future__ import annotations
 
 from itertools import islice
+from operator import attrgetter
 
 import msgspec
 
@@ -57,6 +58,7 @@ _COMPARED = (
     "incidents",
 )
 """Small enough to compare whole at the end of a turn; the large maps are compared where they were touched."""
+_compared = attrgetter(*_COMPARED)
 
 
 class Turn:
@@ -194,10 +196,9 @@ class Turn:
     def _changed(self) -> dict[str, object]:
         before = self.before
         changed: dict[str, object] = {}
-        for name in _COMPARED:
-            value, old = getattr(self, name), getattr(before, name)
-            if value is not old and value != old:
-                changed[name] = value
+        values, olds = _compared(self), _compared(before)
+        if values != olds:
+            changed.update((name, new) for name, new, old in zip(_COMPARED, values, olds, strict=True) if new != old)
         if self.pace != (before.pace_start_ns, before.pace_count):
             changed["pace_start_ns"], changed["pace_count"] = self.pace
         if self.fills is not self._fills_before:
