@@ -5,8 +5,10 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed-$(shell cksum < requirements.lock | cut -d' ' -f1)
 ARGS   ?=
 SEEDS  ?= 200
+RUNS   ?= 5
+SEED   ?= 1
 
-.PHONY: run test check sim bench lock clean
+.PHONY: run test check sim chaos bench lock clean
 
 run: $(STAMP)
 	@$(BIN)/python run.py $(ARGS)
@@ -21,6 +23,11 @@ check: $(STAMP)
 
 sim: $(STAMP)
 	@$(BIN)/python -m tests.sim --seeds $(SEEDS) $(ARGS)
+
+# Whole engines: random kills under load (a seed each), then every fault point of every role.
+chaos: $(STAMP)
+	@$(BIN)/python -m tests.chaos --runs $(RUNS) --seed $(SEED)
+	@$(BIN)/python -m tests.chaos --points --seed $(SEED)
 
 bench: $(STAMP)
 	@$(BIN)/python -m benchmarks $(ARGS)

@@ -11,7 +11,7 @@ import pytest
 from tests.chaos.points import SENDS, crash_points, message_faults, run_plan
 
 SEED = 20241121
-SHARE = 12
+SHARE = 9
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(240)]
 
