@@ -42,6 +42,13 @@ BENCHMARKS = (
         "ledger", "benchmarks.ledger_append:append", "a bare XADD", "one durable append to the ledger", cheap=True
     ),
     Benchmark(
+        "wake_up",
+        "benchmarks.wake_up:wake_up",
+        "the same back to back",
+        "a sleeping process notices a socket",
+        cheap=True,
+    ),
+    Benchmark(
         "worker_restart",
         "benchmarks.worker_restart:worker_restart",
         "a bare fork that reads the same entries",

@@ -61,7 +61,7 @@ def _engine_killed_s(watched: Watched, victim: str) -> float:
 def _server_killed_s(watched: Watched, victim: str) -> float:
     old = watched.pid_of(victim)
     at = kill(old)
-    wait_for(lambda: watched.pid_of(victim) != old, SERVE_S_MAX, f"another {victim}", watched.engine)
+    wait_for(lambda: watched.pid_of(victim) != old, SERVE_S_MAX, f"another {victim}", watched.engine, 0.002)
     wait_for(watched.redis_answers, SERVE_S_MAX, "Redis answers", watched.engine, 0.002)
     answered = time.time()
     wait_for(lambda: _whole(watched, at) and time.time() > answered + SETTLE_S, SERVE_S_MAX, "leaves", watched.engine)
