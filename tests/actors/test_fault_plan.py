@@ -53,6 +53,7 @@ def test_rules_of_other_roles_points_and_messages_do_not_strike(tmp_path: Path) 
         FaultRule(point="receive", message="Recovered", action="ledger_away", nth=0, times=0),
     )
     plan(tmp_path, *rules).at(FaultPoint.RECEIVE, envelope("a"), "TimerFired")
+    assert not list((tmp_path / "faults").iterdir())
 
 
 def test_what_an_incarnation_struck_its_successor_does_not_strike_again(tmp_path: Path) -> None:
