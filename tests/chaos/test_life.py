@@ -122,6 +122,7 @@ def test_a_hung_actor_is_killed_by_its_pid_and_replaced(tmp_path: Path) -> None:
         os.kill(pid, signal.SIGSTOP)
         engine.wait(lambda: engine.pids()["allocator"] not in (0, pid), 30, "the hung allocator is replaced")
         engine.wait_serving()
+        assert engine.pids()["allocator"] != pid
 
 
 def test_every_listener_of_the_engine_is_on_the_loopback(engine: EngineRun) -> None:

@@ -95,7 +95,7 @@ def test_whatever_was_killed_in_whatever_order_at_whatever_moment_the_next_start
 # ---- refusals
 
 
-def refused(engine: EngineRun, *parts: str) -> None:
+def assert_refused(engine: EngineRun, *parts: str) -> None:
     """A start ends with 78, in words, and leaves nothing behind."""
     result = engine.run("run", "--no-view")
     assert result.returncode == 78, result.stderr[-2000:]
@@ -132,7 +132,7 @@ def test_a_damaged_identity_file_is_refused_and_kept(stopped: EngineRun) -> None
     good = path.read_bytes()
     try:
         path.write_bytes(good[: len(good) // 2])
-        refused(stopped, "identity.json", "damaged")
+        assert_refused(stopped, "identity.json", "damaged")
         assert path.read_bytes() == good[: len(good) // 2]
     finally:
         path.write_bytes(good)
@@ -142,7 +142,7 @@ def test_a_ledger_that_lost_its_file_is_refused(stopped: EngineRun) -> None:
     ledger, aside = stopped.run_dir / "ledger", stopped.run_dir / "ledger.aside"
     ledger.rename(aside)
     try:
-        refused(stopped, "ledger", "--fresh")
+        assert_refused(stopped, "ledger", "--fresh")
     finally:
         subprocess.run(["rm", "-rf", str(ledger)], check=True)
         aside.rename(ledger)
@@ -163,6 +163,7 @@ def test_a_venues_port_that_somebody_holds_is_refused(stopped: EngineRun) -> Non
 def test_after_every_refusal_was_mended_the_engine_serves(stopped: EngineRun) -> None:
     with stopped:
         stopped.wait_serving()
+        assert stopped.status().halt is None
 
 
 def test_a_run_directory_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
@@ -170,7 +171,7 @@ def test_a_run_directory_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     for run_dir in (tmp_path / "file", tmp_path / "file" / "run"):
         engine = EngineRun(tmp_path / "unused")
         engine.overrides = [f"run.run_dir={run_dir}"]
-        refused(engine, str(run_dir))
+        assert_refused(engine, str(run_dir))
     assert (tmp_path / "file").read_text() == "not a folder"
 
 
@@ -188,7 +189,7 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
 
 def test_a_full_disk_is_refused(tiny_disk: Path) -> None:
     (tiny_disk / "ballast").write_bytes(b"x" * 60_000)
-    refused(EngineRun(tiny_disk / "run"), str(tiny_disk))
+    assert_refused(EngineRun(tiny_disk / "run"), str(tiny_disk))
 
 
 def test_ctrl_c_while_starting_ends_everything_at_once_even_if_asked_twice(tmp_path: Path) -> None:
