@@ -201,7 +201,7 @@ def test_it_announces_its_ports_and_ends_cleanly_on_sigterm(tmp_path: Path) -> N
     report = json.loads((gateway.state / "gateway.json").read_text())
     assert (report["port"], report["control_port"], report["pid"]) == (gateway.port, gateway.control_port, gateway.pid)
     said = f"gateway ready host=127.0.0.1 port={gateway.port} control={gateway.control_port}"
-    gateway.wait_for("the line on its output, which follows the file", lambda: said in gateway.log)
+    gateway.wait_for("the line on its output, which follows the file", lambda one: said in one.log)
     client = RawClient(gateway.port)
     client.start()
     client.sync()
