@@ -31,14 +31,11 @@ from config.limits import (
     Symbols,
     SymbolsPerConnection,
 )
+from config.section import Section
 
 
 class SettingsError(ValueError):
     """A setting that cannot be; the text names its key, its value, what is allowed and the remedy."""
-
-
-class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Base of all sections."""
 
 
 class Run(Section, frozen=True):
