@@ -40,10 +40,15 @@ async def texts_after(exchange: ExchangeProcess, symbol: str, count: int, fault:
         aiohttp.ClientSession() as session,
         session.ws_connect(f"{exchange.ws_url}/ws/{symbol.lower()}@bookTicker") as ws,
     ):
-        while not await asyncio.to_thread(lambda: exchange.get("/paper/status")["connections"]):
-            pass
+        await listeners(exchange, 1)
         await asyncio.to_thread(lambda: exchange.fault(fault, symbol=symbol, **fields))
         return [str((await ws.receive()).data) for _ in range(count)]
+
+
+async def listeners(exchange: ExchangeProcess, count: int) -> None:
+    """Wait until the exchange knows so many connections: an upgrade is answered a moment before."""
+    while len((await asyncio.to_thread(exchange.get, "/paper/status"))["connections"]) != count:
+        pass
 
 
 async def next_kind(ws: aiohttp.ClientWebSocketResponse, seconds_max: float) -> aiohttp.WSMsgType | None:
@@ -85,13 +90,59 @@ def test_a_one_sided_frame_has_one_side_of_zeros_and_a_crossed_one_its_sides_exc
     assert float(crossed["b"]) > float(crossed["a"])
 
 
-def test_a_duplicate_repeats_the_update_id_and_every_other_fault_takes_a_higher_one(quiet: ExchangeProcess) -> None:
+def test_every_frame_at_fault_takes_a_higher_update_id(quiet: ExchangeProcess) -> None:
     stands_at = quiet.get("/api/v3/depth?symbol=ETHBTC")["lastUpdateId"]
-    same = [json.loads(text) for text in asyncio.run(texts_after(quiet, "ETHBTC", 2, "duplicate", n=2))]
-    assert same[0] == same[1]
-    assert same[0]["u"] == stands_at
     crossed = [json.loads(text)["u"] for text in asyncio.run(texts_after(quiet, "ETHBTC", 3, "crossed", n=3))]
     assert stands_at < crossed[0] < crossed[1] < crossed[2]
+
+
+def test_a_duplicate_is_the_last_frame_sent_byte_for_byte_whatever_the_book_does_meanwhile(
+    busy: ExchangeProcess,
+) -> None:
+    async def check() -> None:
+        async with (
+            asyncio.timeout(PATIENCE_S),
+            aiohttp.ClientSession() as session,
+            session.ws_connect(busy.ws_url + "/ws/btcusdt@bookTicker") as ws,
+        ):
+            last = str((await ws.receive()).data)
+            await asyncio.to_thread(lambda: busy.fault("silence", symbol="BTCUSDT", seconds=60))
+            heard_at = busy.get("/api/v3/depth?symbol=BTCUSDT")["lastUpdateId"]
+            await asyncio.to_thread(
+                wait_until,
+                lambda: busy.get("/api/v3/depth?symbol=BTCUSDT")["lastUpdateId"] > heard_at,
+                PATIENCE_S,
+                lambda: "the silenced book stands still",
+            )
+            assert await asyncio.to_thread(lambda: busy.fault("duplicate", symbol="BTCUSDT", n=3)) == 3
+            await asyncio.to_thread(lambda: busy.fault("crossed", symbol="BTCUSDT"))
+            texts = [last]
+            while float(json.loads(texts[-1])["b"]) < float(json.loads(texts[-1])["a"]):
+                texts.append(str((await ws.receive()).data))
+            assert texts[-5:-1] == [texts[-2]] * 4
+            assert len(set(texts)) == len(texts) - 3
+
+    asyncio.run(check())
+
+
+def test_a_listener_who_had_no_frame_gets_no_duplicate(quiet: ExchangeProcess) -> None:
+    assert quiet.fault("duplicate", symbol="BNBBTC") == 0
+
+    async def first_text() -> str:
+        async with asyncio.timeout(PATIENCE_S), aiohttp.ClientSession() as session:
+            url = quiet.ws_url + "/ws/bnbbtc@bookTicker"
+            async with session.ws_connect(url) as early:
+                await listeners(quiet, 1)
+                await asyncio.to_thread(lambda: quiet.fault("crossed", symbol="BNBBTC"))
+                crossed = str((await early.receive()).data)
+                async with session.ws_connect(url) as late:
+                    await listeners(quiet, 2)
+                    assert await asyncio.to_thread(lambda: quiet.fault("duplicate", symbol="BNBBTC")) == 1
+                    assert (await early.receive()).data == crossed
+                    await asyncio.to_thread(lambda: quiet.fault("one_sided", symbol="BNBBTC"))
+                    return str((await late.receive()).data)
+
+    assert float(json.loads(asyncio.run(first_text()))["b"]) == 0
 
 
 def test_a_silent_symbol_is_heard_of_by_rest_only_until_the_silence_ends(busy: ExchangeProcess) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from venues.exchange.faults import Drop, Fault, FaultTable, HalfOpen, HttpStatus, Silence
+from venues.exchange.faults import Drop, Duplicate, Fault, FaultTable, HalfOpen, HttpStatus, Silence
 from venues.exchange.frames import EMPTY_ROW, Row, book_ticker, stream_of
 from venues.exchange.hub import Connection, Hub
 from venues.exchange.market import Market
@@ -66,6 +66,8 @@ class Exchange:
             raise UnknownSymbolError(fault.symbol)
         if isinstance(fault, Silence):
             return self.faults.put_in_force(fault, self.monotonic_s())
+        if isinstance(fault, Duplicate):
+            return self.faults.repeat(fault)
         row = self.rows[fault.symbol]
         # A recording's ids may stand far above this exchange's own.
         above = max(self.state.next_update_id(), row.update_id + 1)

@@ -63,7 +63,10 @@ class Crossed(_Fault, frozen=True, tag="crossed"):
 
 
 class Duplicate(_Fault, frozen=True, tag="duplicate"):
-    """The symbol's standing top again, with the update id it already had."""
+    """The frame that was sent last of the symbol, once more, byte for byte, to who had it: what a duplicate is.
+
+    Not the standing row: while the symbol is silenced, that is news to who listens.
+    """
 
     symbol: str
     n: FrameCount = 1
@@ -96,8 +99,8 @@ class HttpStatus(_Fault, frozen=True, tag="http_status"):
     retry_after_s: int = 1
 
 
-FrameFault = OverflowQuantity | MalformedFrame | TruncatedFrame | OneSided | Crossed | Duplicate
-Fault = FrameFault | Silence | Drop | HalfOpen | HttpStatus
+FrameFault = OverflowQuantity | MalformedFrame | TruncatedFrame | OneSided | Crossed
+Fault = FrameFault | Duplicate | Silence | Drop | HalfOpen | HttpStatus
 
 
 def faulty_payload(fault: FrameFault, symbol: str, row: Row) -> bytes:
@@ -118,8 +121,6 @@ def faulty_payload(fault: FrameFault, symbol: str, row: Row) -> bytes:
             return book_ticker(symbol, row._replace(ask=ZERO, ask_qty=ZERO))
         case Crossed():
             return book_ticker(symbol, row._replace(bid=row.ask, ask=row.bid))
-        case Duplicate():
-            return book_ticker(symbol, row)
 
 
 class FaultTable:
@@ -154,12 +155,17 @@ class FaultTable:
     def send_frames(self, fault: FrameFault, symbol: str, row: Row, update_ids: list[int]) -> int:
         """Send a faulty frame for each id at once; return how many."""
         for update_id in update_ids:
-            shown = row if isinstance(fault, Duplicate) else row._replace(update_id=update_id)
-            payload = faulty_payload(fault, symbol, shown)
+            payload = faulty_payload(fault, symbol, row._replace(update_id=update_id))
             self._hub.publish(stream_of(symbol), payload)
         self._hub.flush()
         self.counters[_name(fault)] += len(update_ids)
         return len(update_ids)
+
+    def repeat(self, fault: Duplicate) -> int:
+        """Send the symbol's last frame again; return how often: 0 where nobody listens who had one."""
+        count = self._hub.repeat(stream_of(fault.symbol), fault.n)
+        self.counters[_name(fault)] += count
+        return count
 
     def put_in_force(self, fault: Silence | Drop | HalfOpen | HttpStatus, now_s: float) -> int:
         """Apply a fault that is not of a frame; return how many things it touches."""

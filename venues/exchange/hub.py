@@ -23,7 +23,8 @@ class Connection:
         self.number = number
         self.transport = transport
         self.is_combined = is_combined
-        self.streams: dict[str, None] = {}
+        # Streams subscribed to, in that order, and how many frames of each were queued for this client.
+        self.streams: dict[str, int] = {}
         self.opened_s = now_s
         self.ping_due_s = ping_due_s
         self.unanswered_ping_s: float | None = None
@@ -45,6 +46,8 @@ class Hub:
         self._settings = settings
         self._listeners: dict[str, dict[int, Connection]] = {}
         self._dirty: dict[int, Connection] = {}
+        # The last payload of each stream that anyone listens to: what a duplicate repeats.
+        self._last: dict[str, bytes] = {}
         self._numbers = 0
         self.connections: dict[int, Connection] = {}
         self.counters: Counter[str] = Counter()
@@ -73,7 +76,7 @@ class Hub:
         """
         new = [stream for stream in dict.fromkeys(streams) if stream not in connection.streams]
         for stream in new:
-            connection.streams[stream] = None
+            connection.streams[stream] = 0
             self._listeners.setdefault(stream, {})[connection.number] = connection
         if new:
             self.subscribed.set()
@@ -88,6 +91,7 @@ class Hub:
                 listeners.pop(connection.number, None)
                 if not listeners:
                     del self._listeners[stream]
+                    self._last.pop(stream, None)
 
     def is_heard(self, stream: str) -> bool:
         """Whether anyone listens: encoding for nobody is skipped."""
@@ -98,6 +102,7 @@ class Hub:
         listeners = self._listeners.get(stream)
         if listeners is None:
             return
+        self._last[stream] = payload
         plain_frame = combined_frame = b""
         for connection in listeners.values():
             if connection.is_combined:
@@ -106,12 +111,24 @@ class Hub:
             else:
                 plain_frame = plain_frame or frame(TEXT, payload)
                 connection.pending.append(plain_frame)
+            connection.streams[stream] += 1
             self._dirty[connection.number] = connection
+
+    def repeat(self, stream: str, times: int) -> int:
+        """Send the last frame of a stream again to those listeners who had it; return how many times: 0 if none had."""
+        had = [one for one in self._listeners.get(stream, {}).values() if one.streams[stream]]
+        for connection in had:
+            for _ in range(times):
+                self.publish_to(connection, stream, self._last[stream])
+        self.flush()
+        return times if had else 0
 
     def publish_to(self, connection: Connection, stream: str, payload: bytes) -> None:
         """Queue a stream's payload for one listener only."""
         data = combined(stream, payload) if connection.is_combined else payload
         connection.pending.append(frame(TEXT, data))
+        connection.streams[stream] += 1
+        self._last[stream] = payload
         self._dirty[connection.number] = connection
 
     def flush(self) -> None:
