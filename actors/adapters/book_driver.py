@@ -18,10 +18,10 @@ from typing import Final
 import msgspec
 import redis
 
+from actors.adapters.backoff import Backoff
 from actors.adapters.book_audit import BookAudit
 from actors.adapters.book_snapshot import BookSnapshot
 from actors.adapters.driver_thread import DriverThread
-from actors.adapters.ib_pacing import Backoff
 from actors.adapters.image_file import FeedSlot, MappedImage, open_image, remove_dead_folders, withdraw_record
 from actors.adapters.venue_rest import VenueAway, VenueRest
 from actors.market_rows import Assignment, assign_rows

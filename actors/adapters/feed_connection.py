@@ -19,9 +19,9 @@ from typing import Final
 import msgspec
 from picows import WSError, WSFrame, WSHandshakeError, WSListener, WSMsgType, WSTransport, ws_connect
 
+from actors.adapters.backoff import Backoff
 from actors.adapters.capture_file import CaptureFile
 from actors.adapters.feed_pulse import Beat, Pulse
-from actors.adapters.ib_pacing import Backoff
 from actors.adapters.retry_after import retry_after_s
 from actors.ports import Clock
 from kernels.book_image import EPOCH_MAX, BookImage, FeedWriter

@@ -10,9 +10,9 @@ from typing import Any
 import msgspec
 from ib_insync.wrapper import RequestError
 
+from actors.adapters.backoff import Backoff
 from actors.adapters.ib_link import Link, LinkLost, Unanswered
 from actors.adapters.ib_log import LibraryLog
-from actors.adapters.ib_pacing import Backoff
 from actors.adapters.ib_wrapper import Observer
 from actors.adapters.worker import Worker
 

@@ -1,10 +1,9 @@
-"""How fast a connection may speak, and how soon it may be tried again."""
+"""How fast a connection to the gateway may speak."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
 
 WINDOW_S = 1.0
 
@@ -32,23 +31,3 @@ class Pacer:
             self._sent.popleft()
         excess = len(self._sent) + count - self.per_s_max
         return 0.0 if excess <= 0 else self._sent[excess - 1] + WINDOW_S - now_s
-
-
-class Backoff:
-    """Delay before the next try: doubling from `s_min` to `s_max`, each shortened at random by up to a half."""
-
-    def __init__(self, s_min: float, s_max: float, random_unit: Callable[[], float]) -> None:
-        self._s_min = s_min
-        self._s_max = s_max
-        self._random_unit = random_unit
-        self._failures = 0
-
-    def next_s(self) -> float:
-        """Return the delay after one more failure."""
-        delay_s = min(self._s_max, self._s_min * 2.0 ** min(self._failures, 30))
-        self._failures += 1
-        return delay_s * (1.0 - 0.5 * self._random_unit())
-
-    def reset(self) -> None:
-        """The last try was a success."""
-        self._failures = 0

@@ -16,7 +16,8 @@ from ib_insync.order import Order, OrderState
 from ib_insync.util import UNSET_DOUBLE, UNSET_INTEGER
 
 from actors.adapters import ib_forms
-from actors.adapters.ib_pacing import Backoff, Pacer
+from actors.adapters.backoff import Backoff
+from actors.adapters.ib_pacing import Pacer
 from actors.adapters.ib_reading import merged
 from actors.adapters.ib_submissions import protects_only
 from actors.messages import OrderReported, OrderTicket, OrderType, Side, SubmitOrders
