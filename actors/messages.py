@@ -11,6 +11,20 @@ from __future__ import annotations
 
 import msgspec
 
+from actors.cycle_messages import (
+    CycleEnd,
+    CycleLineWritten,
+    CycleOutcome,
+    CyclesResumed,
+    ExecuteCycle,
+    LegOutcome,
+    PlannedLeg,
+    Quote,
+    QuotesRead,
+    ReadQuotes,
+    StartExecutor,
+    WriteCycleLine,
+)
 from actors.market_messages import (
     AuditFinished,
     BookStatus,
@@ -59,6 +73,30 @@ from actors.order_terms import (
     OrderType,
     Side,
 )
+from actors.spot_messages import (
+    CancelSpotOrder,
+    PlaceSpotOrder,
+    QuerySpotOrder,
+    ReadSpotAccount,
+    SpotAccountRead,
+    SpotBalance,
+    SpotBalancesChanged,
+    SpotBalancesReported,
+    SpotExecutionReported,
+    SpotGateChanged,
+    SpotGateReason,
+    SpotOrderDone,
+    SpotOrderNotSent,
+    SpotOrderRead,
+    SpotOrderRefused,
+    SpotOrderReported,
+    SpotOrderWritten,
+    SpotOutcomeUnknown,
+    SpotSessionLost,
+    SpotSessionOpened,
+    SpotTicket,
+    SubmitSpotOrder,
+)
 from actors.venue_messages import (
     CancelVenueOrder,
     CommissionReported,
@@ -84,11 +122,17 @@ __all__ = [
     "BracketClosed",
     "BracketIntent",
     "BrokerSessionChanged",
+    "CancelSpotOrder",
     "CancelVenueOrder",
     "CommissionReported",
+    "CycleEnd",
+    "CycleLineWritten",
+    "CycleOutcome",
+    "CyclesResumed",
     "Envelope",
     "EvaluatorReady",
     "EvaluatorStatus",
+    "ExecuteCycle",
     "ExecutionReported",
     "FeedStatus",
     "GrantGate",
@@ -98,6 +142,7 @@ __all__ = [
     "IntentOutcome",
     "JournalRecord",
     "Leg",
+    "LegOutcome",
     "LegUsed",
     "Message",
     "OpenImage",
@@ -110,9 +155,16 @@ __all__ = [
     "Outcome",
     "PicturesTaken",
     "PlaceBracket",
+    "PlaceSpotOrder",
+    "PlannedLeg",
     "PositionChanged",
     "PriceSeen",
+    "QuerySpotOrder",
     "QueryVenue",
+    "Quote",
+    "QuotesRead",
+    "ReadQuotes",
+    "ReadSpotAccount",
     "ReadVenue",
     "Recovered",
     "Resolution",
@@ -125,15 +177,35 @@ __all__ = [
     "SignalOutcome",
     "SignalReceived",
     "SignalUnreadable",
+    "SpotAccountRead",
+    "SpotBalance",
+    "SpotBalancesChanged",
+    "SpotBalancesReported",
+    "SpotExecutionReported",
+    "SpotGateChanged",
+    "SpotGateReason",
+    "SpotOrderDone",
+    "SpotOrderNotSent",
+    "SpotOrderRead",
+    "SpotOrderRefused",
+    "SpotOrderReported",
+    "SpotOrderWritten",
+    "SpotOutcomeUnknown",
+    "SpotSessionLost",
+    "SpotSessionOpened",
+    "SpotTicket",
     "StartEvaluator",
+    "StartExecutor",
     "StartFeed",
     "SubmitNotSent",
     "SubmitOrders",
+    "SubmitSpotOrder",
     "SubmitWritten",
     "TimerFired",
     "VenueErrorReported",
     "VenuePosition",
     "VenueRead",
+    "WriteCycleLine",
 ]
 
 AnyMessage = (
@@ -180,6 +252,33 @@ AnyMessage = (
     | EvaluatorStatus
     | BookStatus
     | PriceSeen
+    | ExecuteCycle
+    | CycleOutcome
+    | StartExecutor
+    | ReadQuotes
+    | QuotesRead
+    | CyclesResumed
+    | WriteCycleLine
+    | CycleLineWritten
+    | PlaceSpotOrder
+    | SpotOrderDone
+    | SpotGateChanged
+    | SpotBalancesChanged
+    | SubmitSpotOrder
+    | CancelSpotOrder
+    | QuerySpotOrder
+    | ReadSpotAccount
+    | SpotSessionOpened
+    | SpotSessionLost
+    | SpotOrderWritten
+    | SpotOrderNotSent
+    | SpotOrderRefused
+    | SpotOutcomeUnknown
+    | SpotOrderReported
+    | SpotExecutionReported
+    | SpotBalancesReported
+    | SpotOrderRead
+    | SpotAccountRead
 )
 
 
