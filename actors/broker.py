@@ -1,9 +1,10 @@
 """The broker actor: intents out, the venue's claims in.
 
 Owns: our orders, executions and positions at one account, the ids drawn for them, the intents held back.
-Consumes: `PlaceBracket` and `ResolveIntent` (owed), gate grants, halts, its driver's reports. Emits: `SubmitOrders`
-and `QueryVenue` to the driver; `IntentOutcome`, `OrderChanged`, `PositionChanged`, `BracketClosed` (owed) to the
-allocator; `BrokerSessionChanged` (owed) and `PicturesTaken` to the reconciler; projections `orders`, `positions`.
+Consumes: `PlaceBracket`, `PlaceExit`, `CancelOrders` and `ResolveIntent` (owed), gate grants, halts, its driver's
+reports. Emits: `SubmitOrders`, `CancelVenueOrder` and `QueryVenue` to the driver; `IntentOutcome` (owed) to who asked;
+`OrderChanged`, `PositionChanged`, `BracketClosed` (owed) to the allocator and the watchers; `BrokerSessionChanged`
+(owed) and `PicturesTaken` to the reconciler; projections `orders`, `positions`.
 
 Invariants: orders are journaled as `pre_sent`, with account, client id, venue order ids and generation, before any
 byte is written; an intent is written at most once, plus at most one resend that the reconciler settled; ids are
@@ -26,6 +27,7 @@ from typing import assert_never
 
 import msgspec
 
+from actors.broker_cancels import CANCEL_TIMER, cancel, cancel_again
 from actors.broker_facts import fold_commission, fold_error, fold_execution, fold_read, fold_report
 from actors.broker_intents import (
     HELD_TIMER,
@@ -39,11 +41,12 @@ from actors.broker_intents import (
     wake_for_held,
     written,
 )
-from actors.broker_state import BrokerSettings, BrokerState, Family, Gate, Generation, Order, Session
+from actors.broker_state import BrokerSettings, BrokerState, Family, Gate, Generation, Order, Session, name_kinds
 from actors.broker_turn import Turn
 from actors.effects import ClearAlarm, Drive, Effect, Send, Severity, StartTimer
 from actors.messages import (
     BrokerSessionChanged,
+    CancelOrders,
     CommissionReported,
     Envelope,
     ExecutionReported,
@@ -53,6 +56,7 @@ from actors.messages import (
     OrderReported,
     PicturesTaken,
     PlaceBracket,
+    PlaceExit,
     QueryVenue,
     ReadVenue,
     Recovered,
@@ -72,6 +76,8 @@ from kernels.positions import average_px
 
 BrokerInput = (
     PlaceBracket
+    | PlaceExit
+    | CancelOrders
     | GrantGate
     | RevokeGate
     | HaltChanged
@@ -94,7 +100,7 @@ BrokerInput = (
 class Broker:
     """The role; holds nothing but its settings."""
 
-    schema_version = 1
+    schema_version = 2
     state_type = BrokerState
 
     def __init__(self, settings: BrokerSettings | None = None) -> None:
@@ -121,8 +127,10 @@ class Broker:
         return shown | {"working": str(working), "unresolved": str(unresolved), "held": str(len(state.held))}
 
     def migrate(self, schema_version: int, state: bytes) -> bytes:
-        """There is no earlier version."""
-        raise ValueError(f"{self.name}: no migration from schema version {schema_version}")
+        """Version 1 knew brackets only, and did not name their kind. Raises ValueError (any other version)."""
+        if schema_version != 1:
+            raise ValueError(f"{self.name}: no migration from schema version {schema_version}")
+        return name_kinds(state)
 
     def reduce(self, state: BrokerState, envelope: Envelope, now_ns: int) -> tuple[BrokerState, tuple[Effect, ...]]:
         """Fold one input."""
@@ -137,8 +145,10 @@ class Broker:
 
 def _handle(turn: Turn, body: BrokerInput, correlation_id: str) -> None:
     match body:
-        case PlaceBracket(intent=intent):
+        case PlaceBracket(intent=intent) | PlaceExit(intent=intent):
             place(turn, intent, correlation_id)
+        case CancelOrders():
+            cancel(turn, body)
         case GrantGate():
             _granted(turn, body)
         case RevokeGate():
@@ -223,6 +233,8 @@ def _session_opened(turn: Turn, opened: SessionOpened) -> None:
     changed = BrokerSessionChanged(opened.session_id, opened.account, opened.next_order_id)
     turn.owe(turn.settings.reconciler, changed)
     wake_for_held(turn)
+    if turn.cancels:
+        cancel_again(turn)
 
 
 def _generation(turn: Turn, opened: SessionOpened) -> Generation:
@@ -251,6 +263,8 @@ def _recovered(turn: Turn) -> None:
     wake_for_held(turn)
     if _unresolved(turn):
         turn.effects.append(StartTimer(STUCK_TIMER, turn.settings.stuck_after_ns))
+    if turn.cancels:
+        turn.effects.append(StartTimer(CANCEL_TIMER, turn.settings.cancel_again_ns))
 
 
 # ---- timers
@@ -261,6 +275,8 @@ def _timer(turn: Turn, name: str) -> None:
         release_held(turn)
     elif name == STUCK_TIMER:
         _check_stuck(turn)
+    elif name == CANCEL_TIMER:
+        cancel_again(turn)
     else:
         turn.count("unknown_timer")
 

@@ -193,6 +193,8 @@ def _another_perm_id(turn: Turn, order: Order, perm_id: int) -> bool:
 def _with_venue_facts(turn: Turn, order: Order, report: OrderReported) -> Order:
     if report.perm_id and not order.perm_id:
         order = msgspec.structs.replace(order, perm_id=report.perm_id)
+    if report.oca_group and report.oca_group != order.oca_group:
+        order = msgspec.structs.replace(order, oca_group=report.oca_group)
     # One leg's partial fill reduces its sibling, and a partly filled parent its children: the venue's to decide. A
     # claim "Filled" reduces only to what executions have already shown, else it would run ahead of them; among the
     # completed orders it does so for an entry too (a correction took back what had filled it).

@@ -11,11 +11,12 @@ from itertools import islice
 
 import msgspec
 
-from actors.broker_state import SECOND_NS, Family, Held, Order, Session, Transition
+from actors.broker_state import SECOND_NS, Family, Held, Intent, Order, Session, Transition
 from actors.broker_turn import Turn
 from actors.effects import Drive, Severity, StartTimer
 from actors.messages import (
     BracketIntent,
+    ExitIntent,
     IntentOutcome,
     Leg,
     OrderTicket,
@@ -31,11 +32,13 @@ from actors.messages import (
 from kernels import ids
 from kernels.order_state import UNRESOLVED, OrderEvent, OrderState
 
+AT_ONCE = frozenset({Leg.ENTRY, Leg.EXIT})
+"""Legs that are meant to trade now; the others stand until they are touched."""
 HELD_TIMER = "held"
 STUCK_TIMER = "stuck"
 
 
-def place(turn: Turn, intent: BracketIntent, correlation_id: str) -> None:
+def place(turn: Turn, intent: Intent, correlation_id: str) -> None:
     """Take an intent for the first time; one that is known in any form is left alone."""
     held = Held(intent, correlation_id=correlation_id)
     intent_id = intent.intent_id
@@ -47,7 +50,8 @@ def place(turn: Turn, intent: BracketIntent, correlation_id: str) -> None:
         # Not remembered under its own id: that id is not derived from what it is for.
         turn.refuse(held, Outcome.REFUSED, "intent_id", {"expected": expected})
         return
-    if min(intent.qty, intent.take_profit_px, intent.stop_px) <= 0 or intent.limit_px < 0:
+    exits = (intent.take_profit_px, intent.stop_px) if isinstance(intent, BracketIntent) else ()
+    if min((intent.qty, *exits)) <= 0 or intent.limit_px < 0:
         turn.refuse(held, Outcome.REFUSED, "figures", {"qty": str(intent.qty), "limit_px": str(intent.limit_px)})
         return
     _submit_or_hold(turn, held)
@@ -69,12 +73,14 @@ def wake_for_held(turn: Turn) -> None:
 
 def _submit_or_hold(turn: Turn, held: Held) -> None:
     intent, now_ns = held.intent, turn.now_ns
-    if turn.halt:
+    opens_risk = isinstance(intent, BracketIntent)
+    if turn.halt and opens_risk:
         turn.refuse(held, Outcome.REFUSED, "halt", {"reason": turn.halt})
     elif now_ns >= intent.expires_ns:
-        figures = {"late_ms": str((now_ns - intent.expires_ns) // 1_000_000), "blocked_by": _blocked_by(turn)}
+        late_ms = (now_ns - intent.expires_ns) // 1_000_000
+        figures = {"late_ms": str(late_ms), "blocked_by": _blocked_by(turn, opens_risk)}
         turn.refuse(held, Outcome.EXPIRED, "expired", figures)
-    elif not (blocked_by := _blocked_by(turn)) and turn.session is not None:
+    elif not (blocked_by := _blocked_by(turn, opens_risk)) and turn.session is not None:
         _submit(turn, held, turn.session)
     elif len(turn.held) >= turn.settings.held_max:
         turn.refuse(held, Outcome.REFUSED, "held_full", {"held": str(len(turn.held)), "blocked_by": blocked_by})
@@ -84,13 +90,14 @@ def _submit_or_hold(turn: Turn, held: Held) -> None:
         wake_for_held(turn)
 
 
-def _blocked_by(turn: Turn) -> str:
+def _blocked_by(turn: Turn, opens_risk: bool) -> str:
+    """Say what an intent waits for. A way out waits neither for the gate nor for room: it only reduces."""
     session, gate = turn.session, turn.gate
     if session is None:
         return "session"
-    if gate is None or gate.session_id != session.session_id or turn.now_ns >= gate.expires_ns:
+    if opens_risk and (gate is None or gate.session_id != session.session_id or turn.now_ns >= gate.expires_ns):
         return "gate"
-    if _open_families_full(turn):
+    if opens_risk and _open_families_full(turn):
         return "families"
     started_ns, count = turn.pace
     within = turn.now_ns - started_ns < SECOND_NS
@@ -109,9 +116,13 @@ def _open_families_full(turn: Turn) -> bool:
 def _submit(turn: Turn, held: Held, session: Session) -> None:
     intent, generation = held.intent, turn.generation
     assert generation is not None, "a session opens with a generation"
+    oca_group = ""
+    if isinstance(intent, ExitIntent) and intent.within and not (oca_group := _group_of_exits(turn, intent.within)):
+        turn.refuse(held, Outcome.REFUSED, "no_oca_group", {"within": intent.within})
+        return
     family = Family(
         intent=intent,
-        orders=_bracket(turn, intent, turn.next_order_id),
+        orders=_orders(turn, intent, turn.next_order_id, oca_group),
         account=session.account,
         client_id=session.client_id,
         session_id=session.session_id,
@@ -129,8 +140,10 @@ def _submit(turn: Turn, held: Held, session: Session) -> None:
 
 def _drive(turn: Turn, family: Family) -> None:
     intent = family.intent
-    # A resend is settled by the reconciler, under a gate that unknown orders keep shut: only its expiry ends it.
-    lease_ns = turn.gate.expires_ns if turn.gate is not None and not family.resends else intent.expires_ns
+    # A resend is settled by the reconciler, under a gate that unknown orders keep shut: only its expiry ends it. So
+    # does only its expiry end a way out.
+    leased = turn.gate is not None and not family.resends and isinstance(intent, BracketIntent)
+    lease_ns = turn.gate.expires_ns if leased and turn.gate is not None else intent.expires_ns
     command = SubmitOrders(
         intent_id=intent.intent_id,
         session_id=family.session_id,
@@ -140,6 +153,34 @@ def _drive(turn: Turn, family: Family) -> None:
     )
     turn.effects.append(Drive(command))
     turn.effects.append(StartTimer(STUCK_TIMER, turn.settings.stuck_after_ns))
+
+
+def _group_of_exits(turn: Turn, intent_id: str) -> str:
+    """Return the OCA group, in the venue's word, of a bracket's exit that may still trade; empty: there is none."""
+    family = turn.families.get(intent_id)
+    orders = family.orders if family is not None else ()
+    groups = (order.oca_group for order in orders if order.leg is not Leg.ENTRY and order.may_trade)
+    return next(filter(None, groups), "")
+
+
+def _orders(turn: Turn, intent: Intent, first_id: int, oca_group: str) -> tuple[Order, ...]:
+    if isinstance(intent, BracketIntent):
+        return _bracket(turn, intent, first_id)
+    order = Order(
+        client_order_id=ids.leg_id(intent.intent_id, Leg.EXIT.value),
+        leg=Leg.EXIT,
+        side=intent.side,
+        order_type=OrderType.LIMIT if intent.limit_px else OrderType.MARKET,
+        qty=intent.qty,
+        limit_px=intent.limit_px,
+        stop_px=0,
+        venue_order_id=first_id,
+        parent_order_id=0,
+        since_ns=turn.now_ns,
+        transitions=(Transition(OrderState.PRE_SENT, turn.now_ns),),
+        oca_group=oca_group,
+    )
+    return (order,)
 
 
 def _bracket(turn: Turn, intent: BracketIntent, first_id: int) -> tuple[Order, ...]:
@@ -184,7 +225,8 @@ def _tickets(turn: Turn, family: Family) -> tuple[OrderTicket, ...]:
             stop_px=order.stop_px,
             account=family.account,
             transmit=k == last,
-            time_in_force=settings.entry_time_in_force if order.leg is Leg.ENTRY else settings.exit_time_in_force,
+            time_in_force=settings.entry_time_in_force if order.leg in AT_ONCE else settings.exit_time_in_force,
+            oca_group=order.oca_group if order.leg is Leg.EXIT else "",
         )
         for k, order in enumerate(family.orders)
     )
@@ -226,7 +268,7 @@ def _put_back(turn: Turn, family: Family, reason: str) -> None:
     turn.drop_family(family)
     if tries >= turn.settings.not_sent_max:
         turn.refuse(held, Outcome.REFUSED, "not_sent", {"tries": str(tries), "reason": reason})
-    elif turn.halt:
+    elif turn.halt and isinstance(intent, BracketIntent):
         turn.refuse(held, Outcome.REFUSED, "halt", {"reason": turn.halt})
     elif turn.now_ns >= intent.expires_ns:
         turn.refuse(held, Outcome.EXPIRED, "expired", {"reason": reason})
@@ -270,7 +312,7 @@ def resolve(turn: Turn, message: ResolveIntent) -> None:
 
 
 def _resend_obstacle(turn: Turn, family: Family, unresolved: int) -> str:
-    if turn.halt:
+    if turn.halt and isinstance(family.intent, BracketIntent):
         return "halt"
     if turn.now_ns >= family.intent.expires_ns:
         return "expired"
@@ -295,7 +337,7 @@ def _give_up(turn: Turn, family: Family, evidence: str) -> None:
     if not family.outcome_given:
         figures = {"evidence": evidence}
         outcome = IntentOutcome(intent.intent_id, intent.signal_id, Outcome.EXPIRED, "unresolved", figures)
-        turn.owe(turn.settings.allocator, outcome, family.correlation_id)
+        turn.owe(turn.asker(intent), outcome, family.correlation_id)
         family = msgspec.structs.replace(family, outcome_given=True)
     turn.put_family(family)
 

@@ -8,11 +8,14 @@ from collections.abc import Mapping
 
 import msgspec
 
-from actors.messages import BracketIntent, Leg, OrderType, Side
+from actors.messages import BracketIntent, ExitIntent, Leg, OrderType, Side
 from kernels.order_state import DONE, OrderState
 from kernels.positions import Fill, Position
 
 SECOND_NS = 1_000_000_000
+
+Intent = BracketIntent | ExitIntent
+"""What a family is made of."""
 
 
 class Surfaced(enum.StrEnum):
@@ -23,13 +26,17 @@ class Surfaced(enum.StrEnum):
 
 
 class BrokerSettings(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """`account` empty: whatever the session says; else any other account's session is not used at all."""
+    """`account` empty: whatever the session says; else any other account's session is not used at all.
+
+    `watchers` are told, owed, of every change of an order and of a position, as the allocator is.
+    """
 
     name: str = "broker.paper"
     fund: str = "apex"
     account: str = ""
     allocator: str = "allocator"
     reconciler: str = "reconciler"
+    watchers: tuple[str, ...] = ()
     entry_time_in_force: str = "DAY"
     exit_time_in_force: str = "GTC"
     surfaced: Surfaced = Surfaced.ADOPT
@@ -37,6 +44,8 @@ class BrokerSettings(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     held_max: int = 64
     not_sent_max: int = 3
     stuck_after_ns: int = 10 * SECOND_NS
+    cancel_again_ns: int = 5 * SECOND_NS
+    cancel_unconfirmed_ns: int = 20 * SECOND_NS
     families_max: int = 2_000
     done_max: int = 10_000
     fills_max: int = 5_000
@@ -55,7 +64,8 @@ class Order(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """One order of ours.
 
     `qty` is what was asked, or less where the venue reduced a protective leg; `notional` is the sum of price ×
-    quantity of its executions in 1e-16. `inactive`: REJECTED by an Inactive that may yet be revived.
+    quantity of its executions in 1e-16. `inactive`: REJECTED by an Inactive that may yet be revived. `oca_group` is
+    the venue's word, not ours.
     """
 
     client_order_id: str
@@ -74,6 +84,7 @@ class Order(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     notional: int = 0
     inactive: bool = False
     transitions: tuple[Transition, ...] = ()
+    oca_group: str = ""
 
     @property
     def may_trade(self) -> bool:
@@ -84,14 +95,14 @@ class Order(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
 
 class Family(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """A bracket: entry, take-profit and stop, with all that its submission was journaled with.
+    """A bracket (entry, take-profit and stop) or an exit alone, with all that its submission was journaled with.
 
-    `outcome_given`: the allocator has been told the intent's one outcome. `session_id` is that of the last write;
+    `outcome_given`: who asked has been told the intent's one outcome. `session_id` is that of the last write;
     `not_sent` counts earlier submissions of it of which it is certain that no byte left. `correlation_id` is that of
     the message that placed it: all that is told of it later carries it, whatever report was the cause.
     """
 
-    intent: BracketIntent
+    intent: Intent
     orders: tuple[Order, ...]
     account: str
     client_id: int
@@ -108,9 +119,16 @@ class Family(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 class Held(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """An intent that waits for gate, session or pace; `not_sent` counts submissions known not to have left."""
 
-    intent: BracketIntent
+    intent: Intent
     not_sent: int = 0
     correlation_id: str = ""
+
+
+class CancelAsked(msgspec.Struct, frozen=True, gc=False):
+    """An order of ours that is to be cancelled, since when, and why."""
+
+    since_ns: int
+    reason: str
 
 
 class Session(msgspec.Struct, frozen=True, gc=False):
@@ -189,7 +207,24 @@ class BrokerState(msgspec.Struct, frozen=True, gc=False):
     absorbed: Mapping[str, Position] = {}
     absorbed_ts_ns: int = 0
     early_commissions: Mapping[str, EarlyCommission] = {}
+    cancels: Mapping[str, CancelAsked] = {}
     incidents: tuple[IncidentNote, ...] = ()
+
+
+Raws = dict[str, msgspec.Raw]
+
+
+def name_kinds(state: bytes) -> bytes:
+    """Return the JSON of a state of schema version 1 as version 2: every intent of that time was a bracket's."""
+    decode = msgspec.json.decode
+    stored = decode(state, type=Raws)
+    for name in ("families", "held"):
+        entries = decode(stored.get(name, b"{}"), type=dict[str, Raws])
+        for entry in entries.values():
+            intent = {"kind": msgspec.Raw(b'"bracket"')} | decode(entry["intent"], type=Raws)
+            entry["intent"] = msgspec.Raw(msgspec.json.encode(intent))
+        stored[name] = msgspec.Raw(msgspec.json.encode(entries))
+    return msgspec.json.encode(stored)
 
 
 class OrderView(msgspec.Struct, frozen=True, gc=False):

@@ -6,6 +6,7 @@ position events, closed brackets, projections, pruning. Nothing changed: the ver
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import islice
 from operator import attrgetter
 
@@ -14,11 +15,13 @@ import msgspec
 from actors.broker_state import (
     BrokerSettings,
     BrokerState,
+    CancelAsked,
     Family,
     Gate,
     Generation,
     Held,
     IncidentNote,
+    Intent,
     Order,
     OrderView,
     PositionView,
@@ -29,7 +32,7 @@ from actors.effects import AppendLine, Count, Effect, Project, RaiseAlarm, Send,
 from actors.messages import (
     AnyMessage,
     BracketClosed,
-    BracketIntent,
+    ExitIntent,
     IncidentRecorded,
     IntentOutcome,
     OrderChanged,
@@ -55,6 +58,7 @@ _COMPARED = (
     "absorbed",
     "absorbed_ts_ns",
     "early_commissions",
+    "cancels",
     "incidents",
 )
 """Small enough to compare whole at the end of a turn; the large maps are compared where they were touched."""
@@ -84,6 +88,7 @@ class Turn:
         self.absorbed = state.absorbed
         self.absorbed_ts_ns = state.absorbed_ts_ns
         self.early_commissions = state.early_commissions
+        self.cancels: Mapping[str, CancelAsked] = state.cancels
         self.incidents = state.incidents
         self._touched: dict[str, None] = {}
 
@@ -100,6 +105,14 @@ class Turn:
     def owe(self, target: str, body: AnyMessage, correlation_id: str = "") -> None:
         """Owe a message."""
         self.effects.append(Send(target, body, owed=True, correlation_id=correlation_id))
+
+    def tell(self, body: AnyMessage, family: Family | None = None) -> None:
+        """Owe it to the watchers, and to the allocator, except what is of an exit: that is not its own."""
+        correlation_id = family.correlation_id if family is not None else ""
+        if family is None or not isinstance(family.intent, ExitIntent):
+            self.owe(self.settings.allocator, body, correlation_id)
+        for watcher in self.settings.watchers:
+            self.owe(watcher, body, correlation_id)
 
     def incident(self, kind: str, subject: str, evidence: str) -> None:
         """Record something that must not be, once; said again, it is only counted."""
@@ -118,10 +131,14 @@ class Turn:
         intent = held.intent
         self.count(f"intent_{outcome.value}.{guard}")
         told = IntentOutcome(intent.intent_id, intent.signal_id, outcome, guard, figures)
-        self.owe(self.settings.allocator, told, held.correlation_id)
+        self.owe(self.asker(intent), told, held.correlation_id)
         self.remember_done(intent)
 
-    def remember_done(self, intent: BracketIntent) -> None:
+    def asker(self, intent: Intent) -> str:
+        """Return the role that is told the intent's outcome."""
+        return intent.asked_by if isinstance(intent, ExitIntent) else self.settings.allocator
+
+    def remember_done(self, intent: Intent) -> None:
         """Keep the id of an intent that is over."""
         done = self.done.put(intent.intent_id, intent.expires_ns)
         while len(done) > self.settings.done_max:
@@ -167,13 +184,13 @@ class Turn:
         return msgspec.structs.replace(order, state=entered, since_ns=self.now_ns, transitions=transitions)
 
     def gone_out(self, family: Family) -> Family:
-        """Tell the allocator, once, that the intent went out."""
+        """Tell who asked, once, that the intent went out."""
         if family.outcome_given:
             return family
         intent = family.intent
         figures = {"venue_order_ids": ",".join(str(order.venue_order_id) for order in family.orders)}
         outcome = IntentOutcome(intent.intent_id, intent.signal_id, Outcome.SUBMITTED, figures=figures)
-        self.owe(self.settings.allocator, outcome, family.correlation_id)
+        self.owe(self.asker(intent), outcome, family.correlation_id)
         return msgspec.structs.replace(family, outcome_given=True)
 
     # ---- the end of the turn
@@ -220,14 +237,16 @@ class Turn:
             if previous is order or previous == order:
                 continue
             self._project_order(family, order)
+            if order.client_order_id in self.cancels and not order.may_trade:
+                self.cancels = {key: asked for key, asked in self.cancels.items() if key != order.client_order_id}
             if previous is None or _shown(previous) != _shown(order):
-                self.owe(self.settings.allocator, _order_changed(intent, order), family.correlation_id)
+                self.tell(_order_changed(intent, order), family)
         closed = not any(order.may_trade for order in family.orders)
         if closed != family.closed:
             self.put_family(msgspec.structs.replace(family, closed=closed))
             if closed:
                 closing = BracketClosed(intent.intent_id, intent.symbol)
-                self.owe(self.settings.allocator, closing, family.correlation_id)
+                self.tell(closing, family)
             else:
                 self.count("bracket_reopened")
 
@@ -266,7 +285,7 @@ class Turn:
             view = PositionView(symbol, position.qty, average, realized, position.commission)
             self.effects.append(Project("positions", "all", symbol, view))
             if (position.qty, position.cost) != (old.qty, old.cost):
-                self.owe(self.settings.allocator, PositionChanged(symbol, position.qty, average))
+                self.tell(PositionChanged(symbol, position.qty, average))
 
     def _prune_families(self) -> None:
         """Drop the oldest closed families; open ones are never dropped (placing is refused before that)."""
@@ -295,10 +314,10 @@ def average_of(order: Order) -> int:
 
 
 def _shown(order: Order) -> tuple[object, ...]:
-    return order.state, order.qty, order.cum_qty, order.notional
+    return order.state, order.qty, order.cum_qty, order.notional, order.oca_group, order.limit_px, order.stop_px
 
 
-def _order_changed(intent: BracketIntent, order: Order) -> OrderChanged:
+def _order_changed(intent: Intent, order: Order) -> OrderChanged:
     return OrderChanged(
         client_order_id=order.client_order_id,
         intent_id=intent.intent_id,
@@ -309,4 +328,8 @@ def _order_changed(intent: BracketIntent, order: Order) -> OrderChanged:
         qty=order.qty,
         cum_qty=order.cum_qty,
         avg_px=average_of(order),
+        limit_px=order.limit_px,
+        stop_px=order.stop_px,
+        perm_id=order.perm_id,
+        oca_group=order.oca_group,
     )

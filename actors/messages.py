@@ -50,6 +50,8 @@ from actors.order_messages import (
     BracketClosed,
     BracketIntent,
     BrokerSessionChanged,
+    CancelOrders,
+    ExitIntent,
     GrantGate,
     IncidentRecorded,
     IntentOutcome,
@@ -58,6 +60,7 @@ from actors.order_messages import (
     Outcome,
     PicturesTaken,
     PlaceBracket,
+    PlaceExit,
     PositionChanged,
     ReadVenue,
     Resolution,
@@ -122,6 +125,7 @@ __all__ = [
     "BracketClosed",
     "BracketIntent",
     "BrokerSessionChanged",
+    "CancelOrders",
     "CancelSpotOrder",
     "CancelVenueOrder",
     "CommissionReported",
@@ -134,6 +138,7 @@ __all__ = [
     "EvaluatorStatus",
     "ExecuteCycle",
     "ExecutionReported",
+    "ExitIntent",
     "FeedStatus",
     "GrantGate",
     "HaltChanged",
@@ -155,6 +160,7 @@ __all__ = [
     "Outcome",
     "PicturesTaken",
     "PlaceBracket",
+    "PlaceExit",
     "PlaceSpotOrder",
     "PlannedLeg",
     "PositionChanged",
@@ -218,6 +224,8 @@ AnyMessage = (
     | SignalUnreadable
     | SignalOutcome
     | PlaceBracket
+    | PlaceExit
+    | CancelOrders
     | IntentOutcome
     | OrderChanged
     | PositionChanged

@@ -60,7 +60,7 @@ class SignalOutcome(Message, frozen=True):
     figures: dict[str, str] = msgspec.field(default_factory=dict)
 
 
-class BracketIntent(msgspec.Struct, frozen=True, gc=False):
+class BracketIntent(msgspec.Struct, frozen=True, gc=False, tag="bracket", tag_field="kind"):
     """What the allocator decided; the broker turns it into three orders of one family."""
 
     intent_id: str
@@ -76,6 +76,45 @@ class BracketIntent(msgspec.Struct, frozen=True, gc=False):
     attempt: int = 1
 
 
+class ExitIntent(msgspec.Struct, frozen=True, gc=False, tag="exit", tag_field="kind"):
+    """One order out of a position; it may leave while halted and while the gate is shut.
+
+    `signal_id` is what it is for, e.g. `flatten:<id>:AAPL`, and with `attempt` gives the intent's id. `within`: the
+    bracket whose exits' OCA group it joins, so that a stop that fills first takes this order's quantity, and the other
+    way round. Empty: it stands alone, and who asks must know that nothing else closes the same quantity. `limit_px` 0:
+    at the market. `asked_by` is the role that is told its one outcome.
+    """
+
+    intent_id: str
+    signal_id: str
+    strategy: str
+    symbol: str
+    side: Side
+    qty: int
+    limit_px: int
+    expires_ns: int
+    asked_by: str
+    within: str = ""
+    attempt: int = 1
+
+
+class PlaceExit(Message, frozen=True):
+    """To the broker, owed. Placed at most once per `intent_id`; its outcome goes to `asked_by`."""
+
+    intent: ExitIntent
+
+
+class CancelOrders(Message, frozen=True):
+    """To the broker, owed: have these orders of ours cancelled.
+
+    Asked of the venue again, in any session, until its records show each done; `OrderChanged` tells that, and a fill
+    that came first. One that is done or unknown here is left alone, and counted.
+    """
+
+    client_order_ids: tuple[str, ...]
+    reason: str
+
+
 class PlaceBracket(Message, frozen=True):
     """Allocator to broker, owed. Placed at most once per `intent_id`."""
 
@@ -83,7 +122,7 @@ class PlaceBracket(Message, frozen=True):
 
 
 class IntentOutcome(Message, frozen=True):
-    """Broker to allocator, owed, once per intent: it went out, or it never will."""
+    """Broker to whoever asked for the intent, owed, once per intent: it went out, or it never will."""
 
     intent_id: str
     signal_id: str
@@ -93,7 +132,10 @@ class IntentOutcome(Message, frozen=True):
 
 
 class OrderChanged(Message, frozen=True):
-    """Broker to allocator (owed): an order of ours entered a new state or filled further."""
+    """Broker to allocator and watchers (owed): an order of ours entered a new state or filled further.
+
+    To watchers also where the venue's own figures of it (limit, stop, group) changed.
+    """
 
     client_order_id: str
     intent_id: str
@@ -104,10 +146,14 @@ class OrderChanged(Message, frozen=True):
     qty: int
     cum_qty: int
     avg_px: int
+    limit_px: int = 0
+    stop_px: int = 0
+    perm_id: int = 0
+    oca_group: str = ""
 
 
 class PositionChanged(Message, frozen=True):
-    """Broker to allocator (owed): our position, folded from executions alone."""
+    """Broker to allocator and watchers (owed): our position, folded from executions alone."""
 
     symbol: str
     qty: int
@@ -115,7 +161,7 @@ class PositionChanged(Message, frozen=True):
 
 
 class BracketClosed(Message, frozen=True):
-    """Broker to allocator (owed): no order of this family can trade any more."""
+    """Broker to allocator and watchers (owed): no order of this family can trade any more."""
 
     intent_id: str
     symbol: str

@@ -27,3 +27,5 @@ class Leg(enum.StrEnum):
     ENTRY = "entry"
     TAKE_PROFIT = "take_profit"
     STOP_LOSS = "stop_loss"
+    EXIT = "exit"
+    """Alone in its family: a way out of a position."""

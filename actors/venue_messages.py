@@ -114,6 +114,7 @@ class OrderReported(Message, frozen=True):
     parent_order_id: int = 0
     why_held: str = ""
     completed: bool = False
+    oca_group: str = ""
 
 
 class ExecutionReported(Message, frozen=True):

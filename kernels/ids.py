@@ -16,9 +16,9 @@ import re
 import msgspec
 
 ATTEMPT_MAX = 999
-LEGS = {"entry": "e", "take_profit": "t", "stop_loss": "s"}
+LEGS = {"entry": "e", "take_profit": "t", "stop_loss": "s", "exit": "x"}
 _LEG_OF = {letter: leg for leg, letter in LEGS.items()}
-_FORM = re.compile(r"(ax[a-z2-7]{6})-[a-z2-7]{24}-([1-9][0-9]{0,2})([ets])")
+_FORM = re.compile(r"(ax[a-z2-7]{6})-[a-z2-7]{24}-([1-9][0-9]{0,2})([etsx])")
 
 
 class ParsedId(msgspec.Struct, frozen=True):

@@ -115,6 +115,7 @@ def open_order(session_id: str, order_id: int, contract: Contract, order: Order,
         limit_px=fixed8_of(order.lmtPrice),
         stop_px=fixed8_of(order.auxPrice),
         parent_order_id=_id(order.parentId),
+        oca_group=order.ocaGroup,
     )
 
 
