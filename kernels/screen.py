@@ -26,7 +26,7 @@ from kernels.fixed8 import SCALE
 from kernels.seqlock import ASK_PX, BID_PX, INVALID, LIVE, read_live_row
 
 # A digest of the files whose functions are compiled into this: numba's cache does not look at them (see test_warm).
-COMPILED_WITH: Final = "416a90a51f853f0c"
+COMPILED_WITH: Final = "b9882f3ad2c5049c"
 
 RELATIVE_ERROR: Final = Fraction(1, 2**49)
 _SCALE: Final = float(SCALE)

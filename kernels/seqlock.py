@@ -55,9 +55,16 @@ REJECTED: Final = 6
 CAPPED: Final = 7
 # The second line is the book actor's: rows of this epoch and older do not count.
 HELD_DOWN_EPOCH: Final = 8
+# Not 0: readers look at the twin first. The twin's number plus one, 0 for none, and how many rows on its rows lie.
+STOOD_DOWN: Final = 9
+TWIN_FEED: Final = 10
+TWIN_ROWS: Final = 11
 
 DOWN: Final = 0
 UP: Final = 1
+
+# Sequences of a twin's rows begin here, so that a sequence is never one of both.
+TWIN_SEQUENCE: Final = 1 << 62
 
 RING_HEAD_WORDS: Final = 8
 HEAD: Final = 0
@@ -202,13 +209,36 @@ def read_live_row(
     """Read a row and judge it: LIVE, or the first reason why not of BUSY, INVALID, FEED_DEAD, AGED.
 
     `out` (8 words) holds the row unless BUSY. The header is read after the row, so that a row of a feed that died or
-    was succeeded meanwhile is not taken.
+    was succeeded meanwhile is not taken. Where the feed has a twin, the twin's row is taken if the feed's own is not
+    LIVE (or is, but the feed was stood down and the twin's is LIVE too); the verdict is LIVE if either is, else on the
+    one looked at first.
     """
+    feed = row_feed[row]
+    line = feed * FEED_WORDS
+    if feed < 0 or load_relaxed(feeds, line + TWIN_FEED) == 0:
+        return judge_row(rows, feeds, feed, row, now_ns, liveness_ns_max, age_ns_max, out)
+    twin = load_relaxed(feeds, line + TWIN_FEED) - 1
+    twin_row = row + load_relaxed(feeds, line + TWIN_ROWS)
+    first, first_row, second, second_row = feed, row, twin, twin_row
+    if load_acquire(feeds, line + STOOD_DOWN) != 0:
+        first, first_row, second, second_row = twin, twin_row, feed, row
+    if judge_row(rows, feeds, first, first_row, now_ns, liveness_ns_max, age_ns_max, out) == LIVE:
+        return LIVE
+    if judge_row(rows, feeds, second, second_row, now_ns, liveness_ns_max, age_ns_max, out) == LIVE:
+        return LIVE
+    return judge_row(rows, feeds, first, first_row, now_ns, liveness_ns_max, age_ns_max, out)
+
+
+@njit(cache=True, nogil=True)
+def judge_row(
+    rows: Int64s, feeds: Int64s, feed: int, row: int, now_ns: int, liveness_ns_max: int, age_ns_max: int, out: Int64s
+) -> int:
+    """Read and judge the row at one place, of one feed: as `read_live_row` without twins."""
     if not read_row(rows, row, out):
         return BUSY
     if out[FLAGS] & STATUS_MASK != VALID:
         return INVALID
-    if not feed_is_live(feeds, row_feed[row], out[FLAGS] >> EPOCH_SHIFT, now_ns, liveness_ns_max):
+    if not feed_is_live(feeds, feed, out[FLAGS] >> EPOCH_SHIFT, now_ns, liveness_ns_max):
         return FEED_DEAD
     if now_ns - out[RECEIVED_NS] > age_ns_max:
         return AGED

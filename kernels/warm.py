@@ -16,12 +16,15 @@ _MARKETS = (("B", "A"), ("C", "A"), ("C", "B"))
 def warm() -> None:
     """Call each compiled function with the types that the engine calls it with. Tens of milliseconds once cached."""
     symbols = [Symbol(base + quote, TRADING, base, quote) for base, quote in _MARKETS]
-    image = format_image(bytearray(layout(3, 1, 2).n_bytes), [0, 0, 0], 1, 2)
+    buffer = bytearray(layout(3, 1, 2, n_ladders=1, ladder_levels=1).n_bytes)
+    image = format_image(buffer, [0, 0, 0], 1, 2, ladders=[(0, 0)], ladder_levels=1)
     writer, reader = FeedWriter(image, 0, 1), RingReader(image, 0)
     writer.beat(1)
     for row in range(3):
         writer.write_row(row, 1, 1, 1, 1, 1, 1)
     writer.mark_invalid(0, RowStatus.GAP)
+    writer.write_ladder(0, np.ones((1, 2), dtype=np.int64), np.ones((1, 2), dtype=np.int64), 1, 1)
+    image.read_live_ladder(0, 1)
     changed = reader.drain()
     Evaluator(build_index(symbols), image).on_rows(np.zeros(1, dtype=np.int32) if changed is None else changed, 1)
     image.read_row(0)

@@ -206,5 +206,5 @@ class EvaluatorDriver(DriverThread):
 
 
 def ring_readers(image: BookImage) -> list[tuple[RingReader, npt.NDArray[np.int32]]]:
-    """Return a reader of every feed's ring, from now on, with the feed's rows."""
-    return [(RingReader(image, feed), image.rows_of(feed)) for feed in range(image.layout.n_feeds)]
+    """Return a reader of every feed's ring, from now on, with the rows that it announces."""
+    return [(RingReader(image, feed), image.announced_by(feed)) for feed in range(image.layout.n_feeds)]

@@ -19,11 +19,11 @@ CALLERS = [path for path in COMPILED if path.stem in ("seqlock", "screen") or "C
 SCRIPT = """
 import sys
 from numba.core.registry import CPUDispatcher
-from kernels import evaluator, fixed8_bytes, screen, seqlock, warm
+from kernels import evaluator, fixed8_bytes, ladder, screen, seqlock, warm
 
 def compiled():
     found = {}
-    for module in (fixed8_bytes, screen, seqlock):
+    for module in (fixed8_bytes, ladder, screen, seqlock):
         for name, value in vars(module).items():
             if isinstance(value, CPUDispatcher) and value.py_func.__module__ == module.__name__ and name[0] != "_":
                 found[f"{module.__name__}.{name}"] = len(value.signatures)
@@ -33,7 +33,8 @@ assert set(compiled().values()) == {0}, f"compiled at import: {compiled()}"
 warm.warm()
 first = compiled()
 # What only other kernels call is compiled into them.
-called = {name for name, count in first.items() if count} | {"kernels.seqlock.push", "kernels.seqlock.feed_is_live"}
+called = {name for name, count in first.items() if count}
+called |= {f"kernels.seqlock.{name}" for name in ("push", "feed_is_live", "judge_row")} | {"kernels.ladder.read_ladder"}
 assert called == set(first) and max(first.values()) == 1, f"not compiled once by warm: {first}"
 
 import numpy as np
@@ -42,8 +43,8 @@ from kernels.cycles import build_index
 from kernels.exchange_info import Symbol
 
 symbols = [Symbol(base + quote, "TRADING", base, quote) for base, quote in (("B", "A"), ("C", "A"), ("C", "B"))]
-buffer = bytearray(layout(3, 2, 8).n_bytes)
-image = format_image(buffer, [0, 1, 1], 2, 8)
+buffer = bytearray(layout(3, 2, 8, n_ladders=1, ladder_levels=4).n_bytes)
+image = format_image(buffer, [0, 1, 1], 2, 8, ladders=[(2, 1)], ladder_levels=4)
 writer, ring = FeedWriter(image, 1, 7), RingReader(image, 1)
 writer.beat(5)
 writer.write_row(np.int32(2), 1, 1, 2, 1, 1, 1)
@@ -53,6 +54,10 @@ watcher.on_rows(ring.drain(), 1)
 watcher.scan(2)
 watcher.gross_returns(2)
 image.read_live_row(2, 1)
+pairs = np.ones((5, 2), dtype=np.int64)
+writer.write_ladder(2, pairs, pairs[:0], 1, 1)
+reading.read_live_ladder(2, 1)
+image.read_live_ladder(2, 1)
 assert compiled() == first, f"compiled again for the engine's own types: {compiled()}"
 """
 
