@@ -83,6 +83,7 @@ def layout(
 
 
 def format_twins(words: Int64s, parts: Layout, twins: Mapping[int, int], owners: set[int]) -> None:
+    """Write each feed's twin, and where the sequences of its rows begin. Raises ImageError: no such feed, or an owner."""
     for feed, twin in twins.items():
         if not (0 <= feed < parts.n_feeds and 0 <= twin < parts.n_feeds) or twin in owners or twin in twins:
             raise ImageError(f"feed {twin} cannot be the twin of feed {feed}: it has rows of its own, or is none")
@@ -94,6 +95,7 @@ def format_twins(words: Int64s, parts: Layout, twins: Mapping[int, int], owners:
 
 
 def format_ladders(words: Int64s, parts: Layout, ladders: Sequence[tuple[int, int]]) -> None:
+    """Write row and feed of each ladder. Raises ImageError: no levels, no such row or feed, two ladders of one row."""
     if not ladders:
         return
     rows, feeds = zip(*ladders, strict=True)
@@ -108,6 +110,7 @@ def format_ladders(words: Int64s, parts: Layout, ladders: Sequence[tuple[int, in
 
 
 def words_of(buffer: bytes | bytearray | memoryview | Int64s) -> Int64s:
+    """Return the whole words of a buffer, in place."""
     if isinstance(buffer, np.ndarray):
         return buffer
     whole = len(buffer) // WORD_BYTES if not isinstance(buffer, memoryview) else buffer.nbytes // WORD_BYTES
