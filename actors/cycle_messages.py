@@ -10,29 +10,7 @@ import msgspec
 from actors.market_messages import LegUsed
 from actors.message import Message
 from actors.order_terms import Side
-
-
-class PlannedLeg(msgspec.Struct, frozen=True, gc=False):
-    """One leg of a decision: market, limits, and what is expected of it. Counts of 1e-8.
-
-    `spent`, `received`: of the leg's input and output asset, the fee (`fee_e8` of what it receives) taken off.
-    """
-
-    symbol: str
-    side: Side
-    base: str
-    quote: str
-    limit_px: int
-    qty: int
-    spent: int
-    fee: int
-    received: int
-    fee_e8: int
-    tick_size: int
-    lot_size: int
-    min_qty: int
-    max_qty: int
-    min_notional: int
+from kernels.cycle_execution import PlannedLeg
 
 
 class ExecuteCycle(Message, frozen=True):

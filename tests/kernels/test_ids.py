@@ -45,3 +45,26 @@ def test_what_is_not_ours_is_not_parsed(text: str) -> None:
 def test_an_attempt_out_of_range_is_refused(attempt: int) -> None:
     with pytest.raises(ValueError, match="attempt"):
         ids.family_id("apex", "s", attempt)
+
+
+def test_a_cycles_order_id_is_a_function_of_fund_attempt_and_key_and_fits_the_exchange() -> None:
+    # Written down for ever, as a bracket's: a restart under a new program must find its own orders.
+    assert ids.cycle_order_id("apex", "evaluator:e1.1", "u999") == "axqx5ust-g652umfekfgggk6prbcc-u999"
+    made = {
+        ids.cycle_order_id(fund, attempt, key)
+        for fund in ("apex", "ape", "x")
+        for attempt in ("evaluator:e1.1", "evaluator:e1.11", "x", "apexx")
+        for key in ("1", "2", "3", "4", "u1", "u12", "u999")
+    }
+    assert len(made) == 3 * 4 * 7
+    assert all(re.fullmatch(r"[a-zA-Z0-9-_]{1,36}", one) for one in made)
+    assert ids.is_cycle_order_id("apex", ids.cycle_order_id("apex", "x", "u7"))
+    assert not ids.is_cycle_order_id("apex", ids.cycle_order_id("other", "x", "u7"))
+    assert not ids.is_cycle_order_id("apex", ids.client_order_id("apex", "s", "entry"))
+    assert not ids.is_cycle_order_id("apex", "web_1")
+
+
+@pytest.mark.parametrize("key", ["", "0", "5", "u", "u0", "u1000", "1u"])
+def test_a_key_that_is_no_place_in_an_attempt_is_refused(key: str) -> None:
+    with pytest.raises(ValueError, match="key"):
+        ids.cycle_order_id("apex", "x", key)
