@@ -83,7 +83,12 @@ def test_two_recordings_are_merged_by_time_and_leave_byte_for_byte(
     options = ["--exchange-info", str(listing), "--pace", pace, "--record", *map(str, recordings)]
     with ExchangeProcess(tmp_path / "state", *options) as exchange:
         assert asyncio.run(collect(exchange, "/stream?streams=" + STREAMS, 17)) == merged()
-        assert exchange.get("/paper/status")["recording"] == {"frames": 17, "lines_not_frames": 2, "ended": 1}
+        assert exchange.get("/paper/status")["recording"] == {
+            "frames": 17,
+            "depth_replies": 0,
+            "lines_not_frames": 2,
+            "ended": 1,
+        }
         row = exchange.get("/api/v3/ticker/bookTicker?symbol=BTCUSDT")
         assert (row["bidPrice"], row["askPrice"]) == ("8.00000000", "8.50000000")
         assert exchange.get("/api/v3/depth?symbol=BTCUSDT")["lastUpdateId"] == 108
@@ -186,7 +191,7 @@ def test_the_recorded_spot_streams_come_out_frame_for_frame(tmp_path: Path, reco
     with ExchangeProcess(tmp_path, *options, "--pace", "0", "--record", *map(str, paths)) as exchange:
         frames = asyncio.run(collect(exchange, "/stream?streams=" + "/".join(expected), count))
         recording = exchange.get("/paper/status")["recording"]
-    assert (recording["frames"], recording["lines_not_frames"]) == (count, others)
+    assert (recording["frames"], recording["depth_replies"], recording["lines_not_frames"]) == (count, others, 0)
     got: dict[str, list[str]] = {}
     for frame in frames:
         got.setdefault(frame[11 : frame.index('"', 11)], []).append(frame)

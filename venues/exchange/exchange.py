@@ -5,10 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from venues.exchange.depth import DepthStreams, GeneratedBooks, snapshot
 from venues.exchange.faults import Drop, Duplicate, Fault, FaultTable, HalfOpen, HttpStatus, Silence
 from venues.exchange.frames import EMPTY_ROW, Row, book_ticker, stream_of
 from venues.exchange.hub import Connection, Hub
-from venues.exchange.market import Market
+from venues.exchange.ladder import Book
+from venues.exchange.market import Market, parse_fixed8
+from venues.exchange.recorded_depth import RecordedBooks
 from venues.exchange.settings import ExchangeSettings
 from venues.exchange.state import OpportunityLedger, StateFolder
 
@@ -26,6 +29,7 @@ class Exchange:
         market: Market,
         state: StateFolder,
         ledger: OpportunityLedger,
+        books: GeneratedBooks | RecordedBooks,
         monotonic_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self.settings = settings
@@ -38,18 +42,37 @@ class Exchange:
         self.rows: dict[str, Row] = {rules.symbol: EMPTY_ROW for rules in market.rules}
         # Streams whose symbols never change by themselves: told once to each new listener.
         self.told_on_subscribe: dict[str, str] = {}
+        self.books = books
+        self.depth = DepthStreams(books, self.send, self.hub) if isinstance(books, GeneratedBooks) else None
         self.streams = {rules.symbol: stream_of(rules.symbol) for rules in market.rules}
 
     def show(self, symbol: str, row: Row) -> None:
-        """Set a symbol's row and queue its frame for who listens, unless the symbol is silenced."""
+        """Set a symbol's row and queue its frame for who listens."""
         self.rows[symbol] = row
         stream = self.streams.get(symbol) or stream_of(symbol)
-        if self.hub.is_heard(stream) and not self.faults.silences(symbol, self.monotonic_s()):
-            self.hub.publish(stream, book_ticker(symbol, row))
+        if self.hub.is_heard(stream):
+            self.send(symbol, stream, book_ticker(symbol, row))
+        if self.depth is not None and symbol in self.depth.watched:
+            self.depth.note(symbol, row)
+
+    def send(self, symbol: str, stream: str, payload: bytes, wrapped: bytes | None = None) -> None:
+        """Queue a frame of a symbol for who listens, unless the symbol is silenced."""
+        if not self.faults.silences(symbol, self.monotonic_s()):
+            self.hub.publish(stream, payload, wrapped)
+
+    def depth_reply(self, symbol: str, levels: int) -> bytes:
+        """Return a symbol's book as REST tells it; of a recording without depth the top only, as bookTicker has it."""
+        row = self.rows[symbol]
+        if isinstance(self.books, GeneratedBooks):
+            return snapshot(row.update_id, self.books.book(symbol, row), levels)
+        reply = self.books.reply(symbol, levels)
+        return reply or snapshot(row.update_id, _top_only(row), levels)
 
     def subscribe(self, connection: Connection, streams: list[str]) -> None:
         """Subscribe a connection, and tell it at once the rows that no later frame would bring."""
         for stream in self.hub.subscribe(connection, streams):
+            if self.depth is not None:
+                self.depth.watch(stream, self.rows)
             symbol = self.told_on_subscribe.get(stream)
             if symbol is not None:
                 self.hub.publish_to(connection, stream, book_ticker(symbol, self.rows[symbol]))
@@ -74,3 +97,8 @@ class Exchange:
         return self.faults.send_frames(
             fault, fault.symbol, row, [above] + [self.state.next_update_id() for _ in range(fault.n - 1)]
         )
+
+
+def _top_only(row: Row) -> Book:
+    bid, bid_qty, ask, ask_qty = map(parse_fixed8, row[1:])
+    return Book([(bid, bid_qty)] if bid_qty else [], [(ask, ask_qty)] if ask_qty else [])

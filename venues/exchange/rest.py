@@ -14,7 +14,7 @@ from aiohttp import web
 
 from venues.exchange.exchange import Exchange, UnknownSymbolError
 from venues.exchange.faults import Fault
-from venues.exchange.frames import ZERO, Row
+from venues.exchange.frames import Row
 from venues.exchange.limits import Refusal, WeightLimit
 from venues.exchange.sources import RecordedSource
 from venues.exchange.state import OpportunityRecord
@@ -43,12 +43,6 @@ class _BookTicker(msgspec.Struct, rename="camel"):
     bid_qty: str
     ask_price: str
     ask_qty: str
-
-
-class _Depth(msgspec.Struct, rename="camel"):
-    last_update_id: int
-    bids: list[tuple[str, str]]
-    asks: list[tuple[str, str]]
 
 
 class _Opportunities(msgspec.Struct):
@@ -170,11 +164,7 @@ class RestApi:
         symbols = self._symbols_asked(request)
         if not symbols or "symbol" not in request.query:
             raise ApiError(-1102, "Mandatory parameter 'symbol' was not sent, was empty/null, or malformed.")
-        _depth_limit(request)
-        row = self._exchange.rows[symbols[0]]
-        bids = [(row.bid, row.bid_qty)] if row.bid_qty != ZERO else []
-        asks = [(row.ask, row.ask_qty)] if row.ask_qty != ZERO else []
-        return msgspec.json.encode(_Depth(row.update_id, bids, asks))
+        return self._exchange.depth_reply(symbols[0], _depth_limit(request))
 
     def _symbols_asked(self, request: web.Request) -> list[str] | None:
         """Return the symbols of ?symbol= or ?symbols=[…], None where neither was sent. Raises ApiError."""
@@ -223,6 +213,7 @@ class RestApi:
                 ],
                 recording={
                     "frames": played.frames,
+                    "depth_replies": played.depth_replies,
                     "lines_not_frames": played.lines_not_frames,
                     "ended": int(recording.has_ended),
                 }

@@ -15,10 +15,12 @@ from typing import Final
 import msgspec
 from aiohttp import web
 
+from venues.exchange.depth import GeneratedBooks
 from venues.exchange.exchange import Exchange
 from venues.exchange.generator import Generator
 from venues.exchange.hub import GOING_AWAY
 from venues.exchange.market import load_market
+from venues.exchange.recorded_depth import RecordedBooks
 from venues.exchange.rest import RestApi
 from venues.exchange.settings import ExchangeSettings, SettingsError, settings_from
 from venues.exchange.sources import GeneratedSource, RecordedSource, opportunity_plan
@@ -136,13 +138,14 @@ def _build(
     market = load_market(settings.exchange_info) if settings.exchange_info else None
     if settings.record:
         assert market is not None, "settings demand an exchangeInfo with a recording"
-        exchange = Exchange(settings, market, state, ledger)
-        return exchange, RecordedSource(exchange)
+        books = RecordedBooks()
+        exchange = Exchange(settings, market, state, ledger, books)
+        return exchange, RecordedSource(exchange, books)
     seed = settings.seed
     universe = universe_of(market, seed) if market else made_up_universe(settings.symbols, seed)
     window_steps = round(_WINDOW_S * (settings.rate_per_s or 2_000.0))
     generator = Generator(universe, opportunity_plan(settings), seed, state.epoch, window_steps)
-    exchange = Exchange(settings, universe.market, state, ledger)
+    exchange = Exchange(settings, universe.market, state, ledger, GeneratedBooks(universe, seed))
     return exchange, GeneratedSource(exchange, generator)
 
 

@@ -6,18 +6,22 @@ import asyncio
 import time
 from typing import Final
 
+from venues.exchange.depth import FAST_MS, SLOW_MS, DepthStreams
 from venues.exchange.exchange import Exchange
 from venues.exchange.frames import Row
 from venues.exchange.generator import Closed, Generator, Opened, OpportunityPlan, Step, Top
 from venues.exchange.market import format_fixed8
 from venues.exchange.recorded import (
     BOOK_TICKER_SUFFIX,
+    DEPTH_REPLY_SUFFIX,
     RecordedFrame,
     RecordingCounters,
+    read_depth_replies,
     read_frames,
     read_snapshots,
     row_of,
 )
+from venues.exchange.recorded_depth import RecordedBooks
 from venues.exchange.settings import ExchangeSettings
 
 # The rate that opportunity times are turned into steps at where the rate itself is "as fast as read".
@@ -51,6 +55,8 @@ class GeneratedSource:
         self._symbols = [pair.rules.symbol for pair in generator.universe.pairs]
         for index in range(len(self._symbols)):
             exchange.rows[self._symbols[index]] = self._row(generator.tops[index])
+        rate = exchange.settings.rate_per_s or _NOMINAL_RATE_PER_S
+        self._interval_steps = {speed_ms: max(1, round(rate * speed_ms / 1e3)) for speed_ms in (FAST_MS, SLOW_MS)}
 
     async def run(self) -> None:
         """Run for ever, at the rate set, or with rate 0 as fast as the slowest consumer reads."""
@@ -91,12 +97,24 @@ class GeneratedSource:
         step = self._generator.step()
         if step is None:
             exchange.hub.counters["steps_without_update"] += 1
-            return
+        else:
+            self._show(step)
+        if exchange.depth is not None and exchange.depth.watched:
+            self._end_intervals(exchange.depth)
+
+    def _show(self, step: Step) -> None:
+        exchange = self._exchange
         row = self._row(self._generator.tops[step.symbol_index])
         if step.event is not None:
             self._record(step, row.update_id)
         exchange.hub.counters["updates"] += 1
         exchange.show(self._symbols[step.symbol_index], row)
+
+    def _end_intervals(self, depth: DepthStreams) -> None:
+        """End the depth intervals that end with this step: by steps and not by the clock, so that a seed repeats."""
+        for speed_ms, steps in self._interval_steps.items():
+            if self._generator.steps_done % steps == 0:
+                depth.end_interval(speed_ms)
 
     def _row(self, top: Top) -> Row:
         update_id = self._exchange.state.next_update_id()
@@ -123,11 +141,14 @@ class RecordedSource:
     Frames leave byte for byte as they were recorded. Several recordings are merged by receive time.
     """
 
-    def __init__(self, exchange: Exchange) -> None:
+    def __init__(self, exchange: Exchange, books: RecordedBooks) -> None:
         self._exchange = exchange
+        self._books = books
         self.counters = RecordingCounters()
         self.is_playing = asyncio.Event()
         self.has_ended = False
+        for symbol, reply in read_depth_replies(exchange.settings.record):
+            books.take_reply(symbol, reply)
         for symbol, row in read_snapshots(exchange.settings.record):
             exchange.rows[symbol] = row
             exchange.told_on_subscribe[exchange.streams.get(symbol) or symbol.lower() + BOOK_TICKER_SUFFIX] = symbol
@@ -158,17 +179,20 @@ class RecordedSource:
 
     def _play(self, recorded: RecordedFrame) -> None:
         exchange = self._exchange
-        if recorded.stream.endswith(BOOK_TICKER_SUFFIX):
+        symbol, _, kind = recorded.stream.partition("@")
+        if recorded.stream.endswith(DEPTH_REPLY_SUFFIX):
+            self._books.take_reply(symbol.upper(), recorded.payload)
+            return
+        if kind in ("depth", "depth@100ms"):
+            self._books.take_diff(recorded.payload)
+        elif recorded.stream.endswith(BOOK_TICKER_SUFFIX):
             read = row_of(recorded.payload)
             if read is None:
                 exchange.hub.counters["recorded_rows_unread"] += 1
             else:
-                symbol, row = read
-                exchange.rows[symbol] = row
-        if exchange.faults.silences(recorded.stream.partition("@")[0].upper(), exchange.monotonic_s()):
-            return
+                exchange.rows[read[0]] = read[1]
         exchange.hub.counters["updates"] += 1
-        exchange.hub.publish(recorded.stream, recorded.payload, recorded.wrapped)
+        exchange.send(symbol.upper(), recorded.stream, recorded.payload, recorded.wrapped)
 
 
 async def until_read(exchange: Exchange) -> None:
