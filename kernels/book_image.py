@@ -316,6 +316,11 @@ class FeedWriter:
         self._counters = np.zeros(len(FeedCounters()), dtype=np.int64)
         self._settle(seqlock.open_epoch(self._feeds, feed, epoch))
 
+    @property
+    def arrays(self) -> tuple[Int64s, Int64s, Int64s]:
+        """Rows, headers and ring, for compiled writers (`kernels.frame_fold`), which write only rows that are owned."""
+        return self._rows, self._feeds, self._ring
+
     def write_row(
         self,
         row: int,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Final
 
 import orjson
 
 from kernels.book_image import FeedCounters, FeedWriter, RowStatus
+from kernels.frame_fold import FRAMES_MAX, NO_CHANGE, FrameFold
 from kernels.frames import (
     NO_ROW,
     ROW_STATUS,
@@ -19,7 +21,7 @@ from kernels.frames import (
     parse_snapshot_entry,
 )
 
-NOTHING_CHANGED: Final = -1
+NOTHING_CHANGED: Final = NO_CHANGE
 ALL_CHANGED: Final = -2
 
 
@@ -28,18 +30,48 @@ class FeedFold:
 
     A fold lives as long as its writer's epoch. `rejected` is counted by reason, `quantity_capped` by frame (capped
     frames are parsed ones). A frame for a symbol of another feed's is UNKNOWN_SYMBOL here.
+
+    The usual good frames are folded in compiled code, the others by the whole rule, each in its turn.
     """
 
-    __slots__ = ("_latest", "_table", "_writer", "frames", "parsed", "quantity_capped", "rejected", "rows_invalidated")
+    __slots__ = (
+        "_capped", "_frames", "_latest", "_parsed", "_rejected", "_table", "_usual", "_writer", "rows_invalidated",
+    )  # fmt: skip
 
     def __init__(self, writer: FeedWriter, table: SymbolTable) -> None:
         self._writer, self._table = writer, table
-        self._latest: dict[int, int] = {}
-        self.frames = 0
-        self.parsed = 0
-        self.quantity_capped = 0
+        self._usual = FrameFold(writer, table.scan)
+        self._latest = self._usual.latest
         self.rows_invalidated = 0
-        self.rejected: Counter[Reason] = Counter()
+        # What was folded by the whole rule; the usual frames are counted where they are folded.
+        self._frames = 0
+        self._parsed = 0
+        self._capped = 0
+        self._rejected: Counter[Reason] = Counter()
+
+    @property
+    def frames(self) -> int:
+        """Every frame, entry and bad line."""
+        parsed, stale, _ = self._usual.counts
+        return self._frames + parsed + stale
+
+    @property
+    def parsed(self) -> int:
+        """Frames that set their row."""
+        return self._parsed + self._usual.counts[0]
+
+    @property
+    def quantity_capped(self) -> int:
+        """Of those parsed, frames with a quantity that Fixed8 does not hold."""
+        return self._capped + self._usual.counts[2]
+
+    @property
+    def rejected(self) -> Counter[Reason]:
+        """Frames that set no row, by reason (a copy)."""
+        rejected, stale = Counter(self._rejected), self._usual.counts[1]
+        if stale:
+            rejected[Reason.STALE_UPDATE_ID] += stale
+        return rejected
 
     def apply_frame(self, frame: bytes, received_ns: int) -> int:
         """Apply a stream's frame; return the row that changed, NOTHING_CHANGED or ALL_CHANGED (each row was
@@ -47,7 +79,30 @@ class FeedFold:
 
         Raises what the writer does: Fenced.
         """
+        usual = self._usual
+        if usual.fold(0, usual.put((frame,)), 0, received_ns) == 1:
+            return usual.last_row
         return self._apply(parse_frame(frame, self._table), received_ns)
+
+    def apply_frames(self, frames: Sequence[bytes], received_ns: int) -> bool:
+        """Apply the frames of one read in their order; say whether a row changed. Raises Fenced."""
+        changed = False
+        for begin in range(0, len(frames), FRAMES_MAX):
+            changed |= self._apply_batch(frames[begin : begin + FRAMES_MAX], received_ns)
+        return changed
+
+    def _apply_batch(self, frames: Sequence[bytes], received_ns: int) -> bool:
+        usual = self._usual
+        count = usual.put(frames)
+        at = usual.fold(0, count, 0, received_ns)
+        changed = usual.last_row != NOTHING_CHANGED
+        while at < count:
+            frame = frames[at]
+            start = usual.stopped_at + len(frame)
+            changed |= self._apply(parse_frame(frame, self._table), received_ns) != NOTHING_CHANGED
+            at = usual.fold(at + 1, count, start, received_ns)
+            changed |= usual.last_row != NOTHING_CHANGED
+        return changed
 
     def apply_entry(self, entry: object, received_ns: int) -> int:
         """Apply one decoded entry of a snapshot, in the same way."""
@@ -66,15 +121,16 @@ class FeedFold:
 
     def reject_line(self) -> None:
         """Count a recorded line that is no frame (damage to the recording: it says nothing of any row)."""
-        self.frames += 1
-        self.rejected[Reason.BAD_LINE] += 1
+        self._frames += 1
+        self._rejected[Reason.BAD_LINE] += 1
 
     def counters(self) -> FeedCounters:
         """Return the counts for the feed's header line."""
-        return FeedCounters(self.frames, self.parsed, self.rejected.total(), self.quantity_capped)
+        frames, parsed = self.frames, self.parsed
+        return FeedCounters(frames, parsed, frames - parsed, self.quantity_capped)
 
     def _apply(self, outcome: RowUpdate | Rejected, received_ns: int) -> int:
-        self.frames += 1
+        self._frames += 1
         if isinstance(outcome, Rejected):
             return self._reject(outcome)
         row, bid_px, bid_qty, ask_px, ask_qty, update_id, capped = outcome
@@ -82,16 +138,16 @@ class FeedFold:
             return self._reject(Rejected(Reason.UNKNOWN_SYMBOL, NO_ROW))
         if update_id:
             # Equal is stale too: a frame seen twice says nothing new.
-            if update_id <= self._latest.get(row, 0):
+            if update_id <= self._latest[row]:
                 return self._reject(Rejected(Reason.STALE_UPDATE_ID, row))
             self._latest[row] = update_id
         self._writer.write_row(row, bid_px, bid_qty, ask_px, ask_qty, update_id, received_ns, capped)
-        self.parsed += 1
-        self.quantity_capped += capped
+        self._parsed += 1
+        self._capped += capped
         return row
 
     def _reject(self, rejected: Rejected) -> int:
-        self.rejected[rejected.reason] += 1
+        self._rejected[rejected.reason] += 1
         status = ROW_STATUS.get(rejected.reason)
         if status is None:
             return NOTHING_CHANGED

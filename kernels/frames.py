@@ -4,6 +4,8 @@ Forms known: a combined-stream frame `{"stream": "btcusdt@bookTicker", "data": {
 "B", "a", "A"}` (with `"e": "bookTicker"` or without), and an entry of the REST snapshot `{"symbol", "bidPrice", …}`.
 Source: the spot exchange's WebSocket and REST documentation, "Individual Symbol Book Ticker Streams" and "Symbol order
 book ticker"; and the recorded frames.
+
+This is the whole rule. `kernels.frame_scan` reads the usual good frame in compiled code, with the same answer.
 """
 
 from __future__ import annotations
@@ -13,18 +15,16 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
-import msgspec
 import orjson
 
 from kernels.book_image import RowStatus
 from kernels.exchange_info import Symbol
-from kernels.fixed8 import PLACES, Fixed8Error, parse_price, parse_quantity
+from kernels.fixed8 import Fixed8Error, parse_price, parse_quantity
+from kernels.frame_scan import scan_table
 
 BOOK_TICKER: Final = "bookTicker"
 NO_ROW: Final = -1
 _TICKER_FIELDS: Final = frozenset(("s", "b", "B", "a", "A"))
-# So many digits fit an int64 whatever they are.
-_DIGITS_MAX: Final = 18
 
 
 class Reason(enum.StrEnum):
@@ -85,36 +85,19 @@ class Rejected(NamedTuple):
     row: int
 
 
-class _UsualTicker(msgspec.Struct, gc=False, forbid_unknown_fields=True):
-    u: int
-    s: str
-    b: str
-    B: str
-    a: str
-    A: str
-
-
-class _UsualFrame(msgspec.Struct, gc=False, forbid_unknown_fields=True):
-    stream: str
-    data: _UsualTicker
-
-
-_decode_usual: Final = msgspec.json.Decoder(_UsualFrame).decode
-
-
 class SymbolTable:
     """The row of each symbol, by its name and by its stream's name (lower case). Row numbers are positions given."""
 
-    __slots__ = ("_by_name", "_by_stream", "_by_usual", "names")
+    __slots__ = ("_by_name", "_by_stream", "names", "scan")
 
     def __init__(self, symbols: Iterable[Symbol]) -> None:
         """Number the symbols. Raises ValueError where two names differ by case alone: a stream could not tell them."""
         self.names = tuple(symbol.name for symbol in symbols)
         self._by_name = {name: row for row, name in enumerate(self.names)}
         self._by_stream = {name.lower(): row for row, name in enumerate(self.names)}
-        self._by_usual = {(f"{name.lower()}@{BOOK_TICKER}", name): row for row, name in enumerate(self.names)}
         if len(self._by_stream) != len(self.names):
             raise ValueError("two symbols differ by case alone, so that their streams have one name; drop one of them")
+        self.scan = scan_table(self.names)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -127,21 +110,12 @@ class SymbolTable:
         """Return the row of the symbol part of a stream's name, NO_ROW if there is none."""
         return self._by_stream.get(lower, NO_ROW)
 
-    def row_of_usual(self, stream: str, name: str) -> int:
-        """Return the row of a symbol's name that comes in its own bookTicker stream, else NO_ROW."""
-        return self._by_usual.get((stream, name), NO_ROW)
-
 
 def parse_frame(frame: bytes, table: SymbolTable) -> RowUpdate | Rejected:
     """Parse one frame of a stream. Never raises; whether its update id is stale is the fold's to say.
 
     A truncated frame is attributed by what is left of its head, where that names stream or symbol whole.
     """
-    return _parse_usual(frame, table) or parse_any_frame(frame, table)
-
-
-def parse_any_frame(frame: bytes, table: SymbolTable) -> RowUpdate | Rejected:
-    """Parse a frame by the whole rule. `parse_frame` answers the same, sooner for the usual good frame."""
     try:
         value = orjson.loads(frame)
     except orjson.JSONDecodeError:
@@ -156,28 +130,6 @@ def parse_any_frame(frame: bytes, table: SymbolTable) -> RowUpdate | Rejected:
         control = "result" in value or "error" in value or "code" in value
         return Rejected(Reason.CONTROL if control else Reason.NOT_BOOK_TICKER, NO_ROW)
     return _ticker(value, table, NO_ROW)
-
-
-def _parse_usual(frame: bytes, table: SymbolTable) -> RowUpdate | None:
-    """Parse a good combined frame as the venue writes it; None for whatever is not just that."""
-    try:
-        value = _decode_usual(frame)
-    except msgspec.DecodeError:
-        return None
-    data = value.data
-    row = table.row_of_usual(value.stream, data.s)
-    bid_px, bid_qty, ask_px, ask_qty = _usual(data.b), _usual(data.B), _usual(data.a), _usual(data.A)
-    if row == NO_ROW or not (bid_qty and ask_qty and 0 < bid_px < ask_px) or not 0 < data.u < 2**63:
-        return None
-    return RowUpdate(row, bid_px, bid_qty, ask_px, ask_qty, data.u, False)
-
-
-def _usual(text: str) -> int:
-    """Return the count of a decimal with eight places and at most ten digits before them; else 0."""
-    digits = text[:-9] + text[-8:]
-    if text[-9:-8] == "." and PLACES < len(digits) <= _DIGITS_MAX and digits.isdigit() and digits.isascii():
-        return int(digits)
-    return 0
 
 
 def parse_snapshot_entry(entry: object, table: SymbolTable) -> RowUpdate | Rejected:

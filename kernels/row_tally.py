@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +11,9 @@ from numba import njit
 from kernels import seqlock
 from kernels.book_image import LIVENESS_NS_MAX, NO_AGE_LIMIT, BookImage, RowStatus
 from kernels.seqlock import INVALID, read_live_row
+
+# A digest of the files whose functions are compiled into this: numba's cache does not look at them (see test_warm).
+COMPILED_WITH: Final = "b9882f3ad2c5049c"
 
 Int64s = npt.NDArray[np.int64]
 _STATUSES = 256

@@ -9,6 +9,9 @@ from kernels.cycles import build_index
 from kernels.evaluator import Evaluator
 from kernels.exchange_info import TRADING, Symbol
 from kernels.fixed8_bytes import parse_fixed8
+from kernels.fold import FeedFold
+from kernels.frame_scan import N_FIGURES, TEXT_PADDING, scan_frame
+from kernels.frames import SymbolTable
 
 _MARKETS = (("B", "A"), ("C", "A"), ("C", "B"))
 
@@ -27,8 +30,12 @@ def warm() -> None:
     image.read_live_ladder(0, 1)
     changed = reader.drain()
     Evaluator(build_index(symbols), image).on_rows(np.zeros(1, dtype=np.int32) if changed is None else changed, 1)
+    table = SymbolTable(symbols)
+    FeedFold(writer, table).apply_frame(b"{}", 1)
+    text = np.zeros(TEXT_PADDING, dtype=np.uint8)
+    scan_frame(text, 0, 0, *table.scan, np.zeros(N_FIGURES, dtype=np.int64))
     image.read_row(0)
     image.read_live_row(0, 1)
     image.read_header(0)
     image.hold_down(0)
-    parse_fixed8(np.frombuffer(b"1.5", dtype=np.uint8), 0, 3)
+    parse_fixed8(text, 0, 3)

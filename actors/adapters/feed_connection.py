@@ -4,8 +4,9 @@ Owns: its slot's header, ring and rows, through one `FeedWriter` a connection ma
 connection: it begins when the stream is open and ends with it, so that a row counts again only by a later frame. The
 venue's REST snapshot is never a row: it has no update id, so nobody can say whether it is older than a frame.
 
-Full: nothing waits here. Frames are folded as they are read; what cannot be read in time waits in the socket, which
-shows as lag, then as a header that does not beat, and ends with the venue cutting us off.
+Full: nothing waits here longer than a read of the socket takes. Its frames are kept until it ends, or are FRAMES_MAX,
+and folded in one call; they carry the time at which the first of them was handed over. What cannot be read in time
+waits in the socket, which shows as lag, then as a header that does not beat, and ends with the venue cutting us off.
 """
 
 from __future__ import annotations
@@ -25,10 +26,13 @@ from actors.adapters.feed_pulse import Beat, Pulse
 from actors.adapters.retry_after import retry_after_s
 from actors.ports import Clock
 from kernels.book_image import EPOCH_MAX, BookImage, FeedWriter
-from kernels.fold import NOTHING_CHANGED, FeedFold
+from kernels.fold import FeedFold
+from kernels.frame_fold import FRAMES_MAX
 from kernels.frames import SymbolTable
 
 FRAME_BYTES_MAX: Final = 64 * 1024
+CONTROL_BYTES_MAX: Final = 125
+"""A longer frame is no control frame (RFC 6455, section 5.5), which tells text apart at a fraction of the cost."""
 HANDSHAKE_S_MAX: Final = 5.0
 RECONNECT_S_MIN: Final = 0.1
 RECONNECT_S_MAX: Final = 5.0
@@ -37,6 +41,10 @@ STABLE_S: Final = 5.0
 
 CONNECTIONS_BITS: Final = 20
 """An epoch of a slot is the role's epoch and, in the low bits, the number of the connection within it."""
+
+
+OnFrame = Callable[[WSTransport, WSFrame], None]
+Guard = Callable[[OnFrame], OnFrame]
 
 
 class SlotTotals(msgspec.Struct):
@@ -67,7 +75,7 @@ class FeedConnection:
         clock: Clock,
         random_unit: Callable[[], float],
         on_rows: Callable[[], None],
-        guard: Callable[[Callable[[WSTransport, WSFrame], None]], Callable[[WSTransport, WSFrame], None]],
+        guard: Guard,
         capture: CaptureFile | None = None,
     ) -> None:
         """`on_rows` is called when rows changed, once a read; `guard` ends the process for an exception in it."""
@@ -77,14 +85,14 @@ class FeedConnection:
         self._role_epoch, self._url, self._stale_ns = role_epoch, url, stale_ns
         self._clock, self._on_rows, self._capture = clock, on_rows, capture
         self._backoff = Backoff(RECONNECT_S_MIN, RECONNECT_S_MAX, random_unit)
-        self._on_frame = guard(self._frame)
+        self._guard = guard
         self._number = 0
         self._transport: WSTransport | None = None
         self._writer: FeedWriter | None = None
         self._fold: FeedFold | None = None
         self._pulse: Pulse | None = None
-        self._partial = b""
-        self._changed = False
+        self.partial = b""
+        """The message in several frames that is under way."""
         self._beat_ns = 0
 
     # ---- connecting
@@ -182,7 +190,7 @@ class FeedConnection:
     # ---- inside
 
     def _listener(self) -> WSListener:
-        return _Listener(self, self._on_frame)
+        return _Listener(self, self._guard)
 
     def _begin_epoch(self) -> None:
         self._number += 1
@@ -191,7 +199,7 @@ class FeedConnection:
         assert epoch <= EPOCH_MAX, "more incarnations than a slot's epochs can number"
         self._writer = FeedWriter(self._image, self._slot, epoch)
         self._fold = FeedFold(self._writer, self._table)
-        self._partial = b""
+        self.partial = b""
 
     def _ended(self) -> None:
         if self._writer is not None:
@@ -217,12 +225,30 @@ class FeedConnection:
         self._writer.beat(now_ns, self.lag_ns(), self._fold.counters())
         self._beat_ns = now_ns
 
-    def _frame(self, transport: WSTransport, frame: WSFrame) -> None:
+    # ---- frames
+
+    def now_ns(self) -> int:
+        """The clock."""
+        return self._clock.now_ns()
+
+    def fold(self, transport: WSTransport, frames: list[bytes], received_ns: int) -> None:
+        """Fold the frames of one read, in their order; wake whoever waits for rows if one changed."""
+        if transport is not self._transport:
+            return
+        assert self._fold is not None
+        if self._capture is not None:
+            for payload in frames:
+                self._capture.write(received_ns, payload)
+        if self._fold.apply_frames(frames, received_ns):
+            self._on_rows()
+
+    def take(self, transport: WSTransport, frame: WSFrame) -> None:
+        """Take a frame that may be control, or a part of a message."""
         if transport is not self._transport:
             return
         match frame.msg_type:
             case WSMsgType.TEXT | WSMsgType.BINARY | WSMsgType.CONTINUATION:
-                self._data(frame)
+                self._part(transport, frame)
             case WSMsgType.PONG:
                 if self._pulse is not None:
                     self._pulse.pong(frame.get_payload_as_bytes(), self._clock.now_ns())
@@ -231,38 +257,48 @@ class FeedConnection:
             case WSMsgType.CLOSE:
                 self.reason = f"closed by the venue: {int(frame.get_close_code().value)}"
                 transport.disconnect()
-        if frame.last_in_buffer and self._changed:
-            self._changed = False
-            self._on_rows()
 
-    def _data(self, frame: WSFrame) -> None:
-        payload = frame.get_payload_as_bytes()
-        if self._partial or not frame.fin:
-            self._partial += payload
-            # Past the bound it is folded as it is: it is no frame, and says so for every row of the connection.
-            if not frame.fin and len(self._partial) <= FRAME_BYTES_MAX:
-                return
-            payload, self._partial = self._partial, b""
-        assert self._fold is not None
-        received_ns = self._clock.now_ns()
-        if self._capture is not None:
-            self._capture.write(received_ns, payload)
-        if self._fold.apply_frame(payload, received_ns) != NOTHING_CHANGED:
-            self._changed = True
+    def _part(self, transport: WSTransport, frame: WSFrame) -> None:
+        self.partial += frame.get_payload_as_bytes()
+        # Past the bound it is folded as it is: it is no frame, and says so for every row of the connection.
+        if frame.fin or len(self.partial) > FRAME_BYTES_MAX:
+            payload, self.partial = self.partial, b""
+            self.fold(transport, [payload], self._clock.now_ns())
 
 
 class _Listener(WSListener):
-    def __init__(self, connection: FeedConnection, on_frame: Callable[[WSTransport, WSFrame], None]) -> None:
+    """One transport's. The frames of a read wait in `_read`; anything else is taken behind them."""
+
+    def __init__(self, connection: FeedConnection, guard: Guard) -> None:
         self._connection = connection
-        self._on_frame = on_frame
+        self._read: list[bytes] = []
+        self._received_ns = 0
+        self._fold_read, self._take = guard(self._folded), guard(self._taken)
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         """The upgrade is done; frames may follow in the same read."""
         self._connection.opened(transport)
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        """One frame."""
-        self._on_frame(transport, frame)
+        """One frame. This is what Python costs a frame: nothing stands here that could stand in the fold."""
+        if frame.payload_size > CONTROL_BYTES_MAX and frame.fin and not self._connection.partial:
+            read = self._read
+            if not read:
+                self._received_ns = self._connection.now_ns()
+            read.append(frame.get_payload_as_bytes())
+            if frame.last_in_buffer or len(read) >= FRAMES_MAX:
+                self._fold_read(transport, frame)
+        else:
+            self._take(transport, frame)
+
+    def _folded(self, transport: WSTransport, frame: WSFrame) -> None:
+        read, self._read = self._read, []
+        self._connection.fold(transport, read, self._received_ns)
+
+    def _taken(self, transport: WSTransport, frame: WSFrame) -> None:
+        if self._read:
+            self._folded(transport, frame)
+        self._connection.take(transport, frame)
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         """However it ended."""

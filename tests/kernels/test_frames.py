@@ -17,7 +17,6 @@ from kernels.frames import (
     Rejected,
     RowUpdate,
     SymbolTable,
-    parse_any_frame,
     parse_frame,
     parse_snapshot_entry,
 )
@@ -177,38 +176,6 @@ def test_decimal_figures_agree_with_a_naive_parse(
     else:
         kept = [min(count, COUNT_MAX) for count in qty]
         assert outcome == RowUpdate(1, px[0], kept[0], px[1], kept[1], update_id, max(qty) > COUNT_MAX)
-
-
-number_texts = st.one_of(
-    decimals,
-    st.sampled_from(["0.00000000", "1.0000000", "12345678901.00000000", "9999999999.99999999", "-1.00000000"]),
-    st.sampled_from(
-        [".00000001", "1..00000000", "1.0000000٣", "²³.00000000", "1,00000000", " 1.00000000", "1.00000000 "]
-    ),
-)
-payloads = st.fixed_dictionaries(
-    {"s": st.sampled_from(["ETHUSDT", "BTCUSDT", "币安人生USDT", "X"]), "b": number_texts, "B": number_texts},
-    optional={
-        "a": number_texts,
-        "A": number_texts,
-        "u": st.sampled_from([1, 0, -5, 2**63 - 1, 2**63, 7.0, "7"]),
-        "e": json_values,
-    },
-)
-
-
-@settings(max_examples=500, deadline=None)
-@given(
-    payloads,
-    st.sampled_from(["ethusdt@bookTicker", "ETHUSDT@bookTicker", "btcusdt@bookTicker", "币安人生usdt@bookTicker", "x"]),
-    st.sampled_from([b"", b" ", b"}", b'"', b"\xff"]),
-    st.sampled_from([b'"u"', b'"x":"\xff","u"', b'"b":"5.00000000","u"', b'"u":3,"u"', b'"\\u0075"']),
-)
-def test_the_short_way_for_the_usual_frame_answers_as_the_whole_rule_does(
-    data: dict[str, object], stream: str, tail: bytes, key: bytes
-) -> None:
-    frame = json.dumps({"stream": stream, "data": data}, ensure_ascii=False).encode().replace(b'"u"', key) + tail
-    assert parse_frame(frame, TABLE) == parse_any_frame(frame, TABLE)
 
 
 def test_names_that_differ_by_case_alone_are_refused() -> None:

@@ -14,18 +14,19 @@ from tests.conftest import ROOT
 
 KERNELS = ROOT / "kernels"
 COMPILED = [path for path in sorted(KERNELS.glob("*.py")) if re.search(r"@njit|import intrinsic", path.read_text())]
-CALLERS = [path for path in COMPILED if path.stem in ("seqlock", "screen") or "COMPILED_WITH" in path.read_text()]
+CALLERS = [path for path in COMPILED if re.search(r"^COMPILED_WITH", path.read_text(), re.MULTILINE)]
 
 SCRIPT = """
 import sys
 from numba.core.registry import CPUDispatcher
-from kernels import evaluator, fixed8_bytes, ladder, screen, seqlock, warm
+from kernels import evaluator, fixed8_bytes, frame_fold, frame_scan, ladder, screen, seqlock, warm
 
 def compiled():
     found = {}
-    for module in (fixed8_bytes, ladder, screen, seqlock):
+    for module in (fixed8_bytes, frame_fold, frame_scan, ladder, screen, seqlock):
         for name, value in vars(module).items():
-            if isinstance(value, CPUDispatcher) and value.py_func.__module__ == module.__name__ and name[0] != "_":
+            here = isinstance(value, CPUDispatcher) and value.py_func.__module__ == module.__name__
+            if here and (name[0] != "_" or name == "_fold_frames"):
                 found[f"{module.__name__}.{name}"] = len(value.signatures)
     return found
 
@@ -41,6 +42,8 @@ import numpy as np
 from kernels.book_image import BookImage, FeedWriter, RingReader, format_image, layout
 from kernels.cycles import build_index
 from kernels.exchange_info import Symbol
+from kernels.fold import FeedFold
+from kernels.frames import SymbolTable
 
 symbols = [Symbol(base + quote, "TRADING", base, quote) for base, quote in (("B", "A"), ("C", "A"), ("C", "B"))]
 buffer = bytearray(layout(3, 2, 8, n_ladders=1, ladder_levels=4).n_bytes)
@@ -48,6 +51,7 @@ image = format_image(buffer, [0, 1, 1], 2, 8, ladders=[(2, 1)], ladder_levels=4)
 writer, ring = FeedWriter(image, 1, 7), RingReader(image, 1)
 writer.beat(5)
 writer.write_row(np.int32(2), 1, 1, 2, 1, 1, 1)
+FeedFold(writer, SymbolTable(symbols)).apply_frames([b"{}", b"[]"], 1)
 reading = BookImage(memoryview(buffer).toreadonly())
 watcher = evaluator.Evaluator(build_index(symbols, "A"), reading, fee_e8=10, age_ns_max=7)
 watcher.on_rows(ring.drain(), 1)
@@ -84,3 +88,8 @@ def test_a_kernel_file_changes_whenever_one_that_it_compiles_in_does(path: Path)
     digest = hashlib.sha256(b"".join(other.read_bytes() for other in called)).hexdigest()[:16]
     wanted = f'COMPILED_WITH: Final = "{digest}"'
     assert wanted in path.read_text(), f"{path.name} calls {[one.name for one in called]}; it must say: {wanted}"
+
+
+def test_a_kernel_file_that_compiles_in_another_s_functions_names_a_digest() -> None:
+    without = [path.name for path in COMPILED if compiled_imports(path) and path not in CALLERS]
+    assert not without, f"these need a COMPILED_WITH: {without}"
