@@ -15,6 +15,7 @@ from kernels.book_image import NO_AGE_LIMIT
 from kernels.cycles import CycleIndex, build_index
 from kernels.evaluate import Decision
 from kernels.exchange_info import ExchangeInfoError, parse_exchange_info
+from kernels.fees import FeeTable
 from kernels.fixed8 import parse_price, parse_rate_bps
 from kernels.replay import RecordedLine, Replay, ReplayReport, parse_line
 
@@ -61,7 +62,7 @@ def replay_command(
     index = load_index(exchange_info, start)
     replay = Replay(
         index,
-        fee_e8=parse_rate_bps(fee_bps),
+        fees=FeeTable(parse_rate_bps(fee_bps)),
         start_max=None if start_max is None else parse_price(start_max),
         age_ns_max=NO_AGE_LIMIT if age_ms_max is None else age_ms_max * 1_000_000,
     )

@@ -12,6 +12,7 @@ from kernels.book_image import BookImage, FeedCounters, FeedWriter, format_image
 from kernels.cycles import BUY, CycleIndex, build_index
 from kernels.evaluator import Evaluator
 from kernels.exchange_info import Symbol, parse_exchange_info
+from kernels.fees import FeeTable
 from kernels.fixed8 import SCALE
 from kernels.fold import FeedFold
 from kernels.frames import SymbolTable
@@ -99,7 +100,7 @@ def evaluate(quick: bool) -> list[Measured]:
     by_cycles = np.argsort(touched, kind="stable")
     by_cycles = by_cycles[touched[by_cycles] > 0]
     tops = _settled(universe).tops
-    evaluator = Evaluator(index, _image(tops, len(symbols)), fee_e8=75_000)
+    evaluator = Evaluator(index, _image(tops, len(symbols)), fees=FeeTable(75_000))
     rounds = 200 if quick else 5_000
     figures = _evaluated("evaluate.median_symbol", evaluator, int(by_cycles[len(by_cycles) // 2]), tops, rounds)
     return figures + _evaluated("evaluate.busiest_symbol", evaluator, int(by_cycles[-1]), tops, rounds // 5)

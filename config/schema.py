@@ -12,7 +12,8 @@ from typing import Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from config.exchange import Exchange
+from config.evaluator import Evaluator
+from config.exchange import Exchange, faults_of
 from config.limits import (
     AMOUNT_MAX,
     Bps,
@@ -58,14 +59,6 @@ class Ledger(Section, frozen=True):
     password_file: str = ""
     ledger_mb_max: Megabytes = 1_024
     bus_mb_max: Megabytes = 256
-
-
-class Evaluator(Section, frozen=True):
-    """`dry_run`: opportunities are written down and nothing is sent. `spin`: poll the ring on a core of its own."""
-
-    dry_run: bool = True
-    spin: bool = False
-    audit_every_s: Seconds = 30.0
 
 
 class Gateway(Section, frozen=True):
@@ -311,7 +304,7 @@ def _fields(section: str) -> tuple[str, ...]:
 
 def _choices(dotted: str) -> str:
     section, _, name = dotted.rpartition(".")
-    hint = get_type_hints(_section(section))[name]
+    hint = get_type_hints(_section(section))[name.partition("[")[0]]
     literals = [hint, *get_args(hint)]
     choices = [choice for literal in literals if get_origin(literal) is Literal for choice in get_args(literal)]
     return ", ".join(repr(choice) for choice in choices) + (" or a list" if get_origin(hint) is not Literal else "")
@@ -338,12 +331,9 @@ def _value(tree: Tree, dotted: str) -> object:
 
 def _check(settings: Settings, tree: Tree, where: str) -> None:
     """What one value alone cannot show."""
-    exchange, supervision, reconciler = settings.exchange, settings.supervision, settings.reconciler
-    _require(
-        exchange.header_write_ms * 2 <= exchange.header_stale_ms,
-        f"{where}: exchange.header_stale_ms is {exchange.header_stale_ms}; allowed: at least twice "
-        f"exchange.header_write_ms ({exchange.header_write_ms}). Remedy: raise the one or lower the other",
-    )
+    supervision, reconciler = settings.supervision, settings.reconciler
+    for fault in faults_of(settings.exchange):
+        raise SettingsError(f"{where}: {fault}")
     _require(
         supervision.heartbeat_s * 2 <= supervision.dead_after_s,
         f"{where}: supervision.dead_after_s is {supervision.dead_after_s:g}; allowed: at least twice "
@@ -355,7 +345,6 @@ def _check(settings: Settings, tree: Tree, where: str) -> None:
         f"reconciler.orders_every_s ({reconciler.orders_every_s:g}). Remedy: lower it",
     )
     for dotted, amount in (
-        ("exchange.start_amount_max", exchange.start_amount_max),
         ("fund.equity", settings.fund.equity),
         ("fund.max_position_notional", settings.fund.max_position_notional),
         ("fund.max_gross_notional", settings.fund.max_gross_notional),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from fractions import Fraction
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -11,12 +13,16 @@ import numpy.typing as npt
 from kernels import seqlock
 from kernels.book_image import LIVENESS_NS_MAX, NO_AGE_LIMIT, BookImage, Row, Verdict
 from kernels.cycles import CycleIndex
-from kernels.evaluate import Decision, Terms, decide, gross_return
-from kernels.fixed8 import SCALE
-from kernels.screen import screen_rows, screen_threshold
+from kernels.evaluate import Decision, Refusal, Terms, decide, gross_return
+from kernels.fees import FeeTable
+from kernels.screen import kept_factors, screen_rows, screen_threshold
 
 Int32s = npt.NDArray[np.int32]
-_UNREAD = Row(0, 0, 0, 0, 0, 0, 0, 0)
+StartMax = int | Mapping[str, int] | None
+"""The most that a cycle puts in, in counts of its start asset: for any asset, by asset, or without a limit."""
+
+NO_FEES: Final = FeeTable()
+_UNREAD: Final = Row(0, 0, 0, 0, 0, 0, 0, 0)
 
 
 class EvaluationCounters(NamedTuple):
@@ -38,8 +44,7 @@ class EvaluationCounters(NamedTuple):
 class Evaluator:
     """Screens the cycles that changed rows touch, then decides those that may gain, exactly.
 
-    The screen's threshold is the least gross return that could still pass: `net_return_min` over the kept share of the
-    three lowest fees. Rounding, lots and ticks only ever lower the net below that, so no opportunity is missed.
+    The screen's bound is never below a decision's net return (`kernels.screen` says why), so no opportunity is missed.
     """
 
     def __init__(
@@ -47,29 +52,32 @@ class Evaluator:
         index: CycleIndex,
         image: BookImage,
         *,
-        fee_e8: int = 0,
-        start_max: int | None = None,
+        fees: FeeTable = NO_FEES,
+        start_max: StartMax = None,
         net_return_min: Fraction = Fraction(1),
         age_ns_max: int | npt.NDArray[np.int64] = NO_AGE_LIMIT,
         liveness_ns_max: int = LIVENESS_NS_MAX,
     ) -> None:
-        """Take an index whose row numbers are the image's. `fee_e8` in [0, 1e8); `start_max`: counts of the
-        start asset (of whichever a cycle begins at, where the index has several).
+        """Take an index whose row numbers are the image's. `start_max`: see `StartMax`.
 
         `age_ns_max`: one limit, or int64 [rows] by symbol class.
         """
-        if not 0 <= fee_e8 < SCALE:
-            raise ValueError(f"a fee lies in [0, 1), not {fee_e8} / 1e8")
         if image.layout.n_rows < len(index.symbols):
             raise ValueError(f"the image has {image.layout.n_rows} rows for {len(index.symbols)} symbols")
-        self.index, self.image = index, image
-        self.terms = Terms((fee_e8, fee_e8, fee_e8), start_max, net_return_min)
+        if not isinstance(start_max, int | None):
+            missing = {index.assets[at] for at in np.unique(index.start_assets).tolist()} - start_max.keys()
+            if missing:
+                raise ValueError(f"no greatest start amount is given for {', '.join(sorted(missing))}")
+        self.index, self.image, self.fees = index, image, fees
+        self.start_max, self.net_return_min = start_max, net_return_min
+        self.fees_e8 = fees.of(index.symbols)
         self.age_ns_max = np.broadcast_to(np.asarray(age_ns_max, dtype=np.int64), (len(index.symbols),)).copy()
         self.liveness_ns_max = liveness_ns_max
-        threshold = screen_threshold(net_return_min / Fraction(SCALE - fee_e8, SCALE) ** 3)
-        self._limits = (self.age_ns_max, liveness_ns_max, threshold)
-        self._index = (index.row_start, index.row_cycles, index.legs, index.sides)
+        self.refusals: Counter[Refusal] = Counter()
+        self._limits = (self.age_ns_max, liveness_ns_max, screen_threshold(net_return_min))
+        self._index = (index.row_start, index.row_cycles, index.legs, index.sides, index.lengths)
         self._image = (image.rows, image.row_feed, image.feeds)
+        self._kept = kept_factors(self.fees_e8)
         self._every_row = np.arange(len(index.symbols), dtype=np.int32)
         n_rows = len(index.symbols)
         self._scratch = (
@@ -85,10 +93,12 @@ class Evaluator:
         Those without a `refusal` are opportunities. Rows are read again for the decision, which is of what it read.
         """
         count = screen_rows(
-            changed, self._index, self._image, self._limits, now_ns, self._scratch, self._out, self._tally
+            changed, self._index, self._image, self._kept, self._limits, now_ns, self._scratch, self._out, self._tally
         )
         self._candidates += count
-        return [self.decide(cycle, now_ns) for cycle in self._out[:count].tolist()]
+        decisions = [self.decide(cycle, now_ns) for cycle in self._out[:count].tolist()]
+        self.refusals.update(one.refusal for one in decisions if one.refusal is not None)
+        return decisions
 
     def scan(self, now_ns: int) -> list[Decision]:
         """Evaluate every cycle: after an overrun, and at the start."""
@@ -96,18 +106,22 @@ class Evaluator:
 
     def decide(self, cycle: int, now_ns: int) -> Decision:
         """Decide one cycle on its rows as they stand now."""
-        rows, sides = self.index.legs[cycle].tolist(), self.index.sides[cycle].tolist()
+        rows, sides = self.index.legs_of(cycle)
+        symbols = [self.index.symbols[row] for row in rows]
         read = [self._read(row, now_ns) for row in rows]
-        symbols = (self.index.symbols[rows[0]], self.index.symbols[rows[1]], self.index.symbols[rows[2]])
         start = self.index.start_asset(cycle)
-        return decide(cycle, start, symbols, (sides[0], sides[1], sides[2]), tuple(read), self.terms, now_ns)
+        start_max = self.start_max if isinstance(self.start_max, int | None) else self.start_max[start]
+        fees_e8 = tuple(self.fees_e8[rows].tolist())
+        terms = Terms(fees_e8, start_max, self.net_return_min, self.fees.token)
+        return decide(cycle, start, symbols, sides, read, terms, now_ns)
 
     def gross_returns(self, now_ns: int) -> dict[int, Fraction]:
         """Return the exact gross return of every cycle whose three legs are live."""
         read = [self._read(row, now_ns) for row in range(len(self.index.symbols))]
         usable = [verdict is Verdict.LIVE and row.bid_px > 0 and row.ask_px > 0 for verdict, row in read]
         found = {}
-        for cycle, (rows, sides) in enumerate(zip(self.index.legs.tolist(), self.index.sides.tolist(), strict=True)):
+        for cycle in range(len(self.index)):
+            rows, sides = self.index.legs_of(cycle)
             if all(usable[row] for row in rows):
                 quotes = [
                     (side, read[row][1].bid_px, read[row][1].ask_px) for row, side in zip(rows, sides, strict=True)

@@ -19,7 +19,8 @@ import numpy as np
 from kernels.book_image import NO_AGE_LIMIT, FeedWriter, format_image, layout
 from kernels.cycles import CycleIndex
 from kernels.evaluate import Decision
-from kernels.evaluator import EvaluationCounters, Evaluator
+from kernels.evaluator import NO_FEES, EvaluationCounters, Evaluator, StartMax
+from kernels.fees import FeeTable
 from kernels.fixed8 import format_ratio
 from kernels.fold import ALL_CHANGED, NOTHING_CHANGED, FeedFold
 from kernels.frames import SymbolTable
@@ -100,8 +101,8 @@ class Replay:
         self,
         index: CycleIndex,
         *,
-        fee_e8: int = 0,
-        start_max: int | None = None,
+        fees: FeeTable = NO_FEES,
+        start_max: StartMax = None,
         age_ns_max: int = NO_AGE_LIMIT,
     ) -> None:
         """Build an empty book over the index's symbols. Raises ValueError if there are none."""
@@ -112,7 +113,7 @@ class Replay:
         image = format_image(buffer, [0] * n_rows, 1, _RING_SLOTS)
         self._writer = FeedWriter(image, 0, _EPOCH)
         self._fold = FeedFold(self._writer, SymbolTable(index.symbols))
-        self._evaluator = Evaluator(index, image, fee_e8=fee_e8, start_max=start_max, age_ns_max=age_ns_max)
+        self._evaluator = Evaluator(index, image, fees=fees, start_max=start_max, age_ns_max=age_ns_max)
         self._index = index
         self._changed = np.zeros(1, dtype=np.int32)
         self._now_ns = 0

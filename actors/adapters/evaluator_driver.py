@@ -26,25 +26,27 @@ from actors.messages import AnyMessage, EvaluatorReady, EvaluatorStatus, StartEv
 from actors.opportunity_gate import OpportunityGate
 from actors.ports import Clock
 from kernels.book_image import BookImage, RingReader
-from kernels.cycles import build_index
-from kernels.evaluator import Evaluator
+from kernels.cycles import CYCLES_MAX, build_index
+from kernels.evaluator import NO_FEES, Evaluator, StartMax
+from kernels.fees import FeeTable
 from kernels.row_tally import tally_rows
 
 STATUS_S: Final = 1.0
 TICKS_A_STATUS: Final = 4
 BATCHES_A_TURN_MAX: Final = 8
-ANY_START: Final = "*"
 
 
 class EvaluatorOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """`fee_e8`, `start_max`: counts of 1e-8. `start_asset` `*`: any."""
+    """`starts`: as `build_index` takes them, None for any; `start_max` in counts of 1e-8."""
 
     role: str
     run_dir: str
-    start_asset: str = "USDT"
-    fee_e8: int = 0
+    starts: tuple[str, ...] | None = ("USDT",)
+    cycle_lengths: tuple[int, ...] = (3,)
+    cycles_max: int = CYCLES_MAX
+    fees: FeeTable = NO_FEES
     net_return_min: Fraction = Fraction(1)
-    start_max: int | None = None
+    start_max: StartMax = None
     age_ms_max: int = 5_000
     header_stale_ms: int = 250
     dry_run: bool = True
@@ -85,12 +87,11 @@ class EvaluatorDriver(DriverThread):
     async def _run(self, epoch: int) -> None:
         mapped = self._mapped = await wait_for_image(self._run_dir, writable=False)
         options, image = self._options, mapped.image
-        start = None if options.start_asset == ANY_START else options.start_asset
-        index = build_index(mapped.record.symbols, start)
+        index = build_index(mapped.record.symbols, options.starts, options.cycle_lengths, options.cycles_max)
         self._evaluator = Evaluator(
             index,
             image,
-            fee_e8=options.fee_e8,
+            fees=options.fees,
             start_max=options.start_max,
             net_return_min=options.net_return_min,
             age_ns_max=options.age_ms_max * 1_000_000,
@@ -194,6 +195,7 @@ class EvaluatorDriver(DriverThread):
         progress = self.worker.progress
         progress |= {"changes": status.changes, "evaluations": status.evaluations, "candidates": status.candidates}
         progress |= {f"skipped.{name}": count for name, count in skipped.items()}
+        progress |= {f"refused.{reason.value}": count for reason, count in self._evaluator.refusals.items()}
         progress |= {f"opportunities.{name}": count for name, count in self._gate.counts.items()}
         progress |= {
             "overruns": overruns,

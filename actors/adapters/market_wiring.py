@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
+from decimal import Decimal
 from fractions import Fraction
 
 from actors.adapters.assembly import BuildContext
@@ -14,7 +16,10 @@ from actors.adapters.redis_client import Purpose, connect
 from actors.book import Book
 from actors.evaluator import Evaluator
 from actors.feed import Feed
+from config.exchange import ANY_START, Exchange
 from config.schema import Settings, SettingsError
+from kernels.evaluator import StartMax
+from kernels.fees import FeeTable
 from kernels.fixed8 import SCALE, parse_rate_bps
 
 _BPS = 10_000
@@ -64,15 +69,43 @@ def evaluator(context: BuildContext) -> tuple[Evaluator, EvaluatorDriver]:
     options = EvaluatorOptions(
         role=context.role,
         run_dir=context.run_dir,
-        start_asset=exchange.start_asset,
-        fee_e8=parse_rate_bps(exchange.fee_bps),
+        starts=starts_of(exchange),
+        cycle_lengths=settings.evaluator.cycle_lengths,
+        cycles_max=settings.evaluator.cycles_max,
+        fees=fees_of(exchange),
         net_return_min=1 + Fraction(str(exchange.net_return_bps_min)) / _BPS,
-        start_max=int(exchange.start_amount_max * SCALE),
+        start_max=start_max_of(exchange),
         age_ms_max=exchange.age_ms_max,
         header_stale_ms=exchange.header_stale_ms,
         dry_run=settings.evaluator.dry_run,
     )
     return Evaluator(context.role, settings.evaluator.dry_run), EvaluatorDriver(options, SystemClock())
+
+
+def fees_of(exchange: Exchange) -> FeeTable:
+    """Return what the settings say of fees."""
+    return FeeTable(
+        default_e8=parse_rate_bps(exchange.fee_bps),
+        by_symbol=tuple((name, parse_rate_bps(fee)) for name, fee in exchange.fees.items()),
+        token=exchange.fee_token,
+        discount_e8=int(Decimal(str(exchange.fee_discount_percent)) * SCALE / 100),
+    )
+
+
+def starts_of(exchange: Exchange) -> tuple[str, ...] | None:
+    """Return the assets that cycles begin at, the preferred first; None: any."""
+    starts = (exchange.start_asset,) if isinstance(exchange.start_asset, str) else exchange.start_asset
+    if ANY_START not in starts:
+        return starts
+    return tuple(exchange.start_amount_max) if isinstance(exchange.start_amount_max, Mapping) else None
+
+
+def start_max_of(exchange: Exchange) -> StartMax:
+    """Return the most that a cycle puts in, in counts: one figure, or a table by start asset."""
+    limits = exchange.start_amount_max
+    if isinstance(limits, Mapping):
+        return {asset: int(amount * SCALE) for asset, amount in limits.items()}
+    return int(limits * SCALE)
 
 
 def check_dry_run(settings: Settings) -> None:

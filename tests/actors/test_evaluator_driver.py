@@ -181,9 +181,7 @@ def test_an_evaluator_ends_when_its_image_is_replaced(market: Market) -> None:
 def test_a_start_asset_that_is_not_there_ends_it_by_name(tmp_path: Path) -> None:
     image_of(tmp_path)
     reasons: list[str] = []
-    driver = EvaluatorDriver(
-        EvaluatorOptions(role="evaluator", run_dir=str(tmp_path), start_asset="NOPE"), SystemClock()
-    )
+    driver = EvaluatorDriver(EvaluatorOptions(role="evaluator", run_dir=str(tmp_path), starts=("NOPE",)), SystemClock())
     driver.worker._die = reasons.append
     stage = Stage(tmp_path, "", "")
     stage.host(driver, StartEvaluator(1))

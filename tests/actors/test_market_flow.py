@@ -20,6 +20,7 @@ from actors.adapters.feed_driver import FeedOptions
 from actors.adapters.image_file import find_image, remove_image
 from actors.messages import EvaluatorReady, EvaluatorStatus, FeedStatus, ImageOpened, OpportunityFound
 from kernels.book_image import LIVENESS_NS_MAX
+from kernels.fees import FeeTable
 from kernels.fixed8 import format_ratio
 from kernels.row_tally import tally_rows
 from tests.actors.feed_process import start_feed
@@ -49,7 +50,7 @@ def staged(exchange: ExchangeProcess, run_dir: Path, shards: int = 1, **options:
 
 
 def start_evaluator(stage: Stage) -> Hosted:
-    evaluator = stage.evaluator(fee_e8=FEE_E8, start_max=10**11, start_asset="*")
+    evaluator = stage.evaluator(fees=FeeTable(FEE_E8), start_max=10**11, starts=None)
     stage.until(lambda: evaluator.last(EvaluatorReady) is not None, 60, "the evaluator does not begin")
     return evaluator
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernels.cycles import CycleIndex, UnknownStart, build_index
+from kernels.cycles import CycleIndex, TooManyCycles, UnknownStart, build_index
 from kernels.exchange_info import Symbol, parse_exchange_info
 
 
@@ -20,11 +20,12 @@ def market(base: str, quote: str, name: str = "", status: str = "TRADING") -> Sy
     return Symbol(name or base + quote, status, base, quote)
 
 
-def naive_cycles(symbols: Sequence[Symbol], start: str | None) -> set[tuple[str, ...]]:
-    """Walk every ordered triple of trading markets from every asset; keep one rotation of each closed walk."""
+def naive_cycles(symbols: Sequence[Symbol], start: str | Sequence[str] | None, length: int = 3) -> set[tuple[str, ...]]:
+    """Walk every ordered choice of trading markets from every asset; keep one rotation of each closed walk."""
+    starts = [start] if isinstance(start, str) else start
     usable = [one for one in symbols if one.status == "TRADING" and one.base != one.quote]
     found = set()
-    for markets in itertools.permutations(usable, 3):
+    for markets in itertools.permutations(usable, length):
         for begin in {markets[0].base, markets[0].quote}:
             asset, path, visited = begin, [], []
             for one in markets:
@@ -37,8 +38,10 @@ def naive_cycles(symbols: Sequence[Symbol], start: str | None) -> set[tuple[str,
                     path.append(f"{one.name}:SELL")
                 else:
                     break
-            closed = len(path) == 3 and asset == begin and len(set(visited)) == 3
-            if closed and (begin == start if start is not None else begin == min(visited)):
+            if not (len(path) == length and asset == begin and len(set(visited)) == length):
+                continue
+            wanted = min(visited) if starts is None else next((one for one in starts if one in visited), None)
+            if begin == wanted:
                 found.add(tuple(path))
     return found
 
@@ -57,9 +60,9 @@ def naive_triangles(symbols: Sequence[Symbol]) -> int:
 
 
 @st.composite
-def listings(draw: st.DrawFn) -> list[Symbol]:
+def listings(draw: st.DrawFn, most: int = 10) -> list[Symbol]:
     assets = ["A", "B", "C", "D", "Ä", "币"]
-    pairs = draw(st.lists(st.tuples(st.sampled_from(assets), st.sampled_from(assets)), max_size=10))
+    pairs = draw(st.lists(st.tuples(st.sampled_from(assets), st.sampled_from(assets)), max_size=most))
     statuses = draw(st.lists(st.sampled_from(["TRADING", "TRADING", "TRADING", "BREAK"]), min_size=10, max_size=10))
     return [
         market(base, quote, f"{base}{quote}{number}", statuses[number]) for number, (base, quote) in enumerate(pairs)
@@ -80,10 +83,51 @@ def test_the_index_holds_exactly_the_cycles_that_a_naive_search_finds(symbols: l
     assert index.triangles == naive_triangles(symbols)
 
 
+@settings(max_examples=150, deadline=None)
+@given(
+    listings(most=8),
+    st.sampled_from([None, ["A"], ["C", "A"], ["D", "C", "B", "A"]]),
+    st.sampled_from([(4,), (3, 4), (4, 3), (3,)]),
+)
+def test_cycles_of_four_are_exactly_those_that_a_naive_search_finds(
+    symbols: list[Symbol], start: list[str] | None, lengths: tuple[int, ...]
+) -> None:
+    traded = {asset for one in symbols if one.trading and one.base != one.quote for asset in (one.base, one.quote)}
+    start = None if start is None else [one for one in start if one in traded] or None
+    index = build_index(symbols, start, lengths)
+    paths = described(index)
+    assert len(paths) == len(set(paths))
+    assert set(paths) == {path for length in lengths for path in naive_cycles(symbols, start, length)}
+    assert [len(path) for path in paths] == sorted(index.lengths.tolist())
+    assert index.legs.shape == index.sides.shape == (len(index), max(lengths))
+    assert index.triangles == naive_triangles(symbols)
+    for cycle, path in enumerate(paths):
+        name, _, side = path[0].partition(":")
+        first = next(one for one in symbols if one.name == name)
+        assert index.start_asset(cycle) == (first.quote if side == "BUY" else first.base)
+
+
+def test_a_universe_with_more_cycles_than_allowed_is_refused_before_they_are_made() -> None:
+    hubs = ["H1", "H2", "H3"]
+    symbols = [market(f"C{number}", hub) for number in range(300) for hub in hubs]
+    with pytest.raises(TooManyCycles, match=r"has 269100 cycles; evaluator\.cycles_max allows 1000") as refused:
+        build_index(symbols, None, (3, 4), cycles_max=1_000)
+    assert "evaluator.cycle_lengths" in str(refused.value)
+    assert len(build_index(symbols, None, (3, 4), cycles_max=269_100)) == 3 * 300 * 299
+    # From one coin there are far fewer: the bound is on what is kept.
+    assert len(build_index(symbols, "C7", (4,), cycles_max=2_000)) == 2 * 3 * 299
+
+
+def test_lengths_other_than_three_and_four_are_refused() -> None:
+    for lengths in ((), (2,), (3, 5)):
+        with pytest.raises(ValueError, match="cycle lengths are"):
+            build_index([market("B", "A")], None, lengths)
+
+
 @settings(max_examples=50, deadline=None)
 @given(listings())
 def test_each_market_maps_to_exactly_the_cycles_that_cross_it(symbols: list[Symbol]) -> None:
-    index = build_index(symbols)
+    index = build_index(symbols, None, (3, 4))
     assert len(index.row_start) == len(symbols) + 1
     for row in range(len(symbols)):
         touched = index.row_cycles[index.row_start[row] : index.row_start[row + 1]].tolist()

@@ -31,11 +31,16 @@ class Case(NamedTuple):
     ask_qty: int
 
 
-def run(cases: list[Case], fee_e8: int = 0, start_max: int | None = None, verdict: Verdict = Verdict.LIVE) -> Decision:
-    rows = tuple((verdict, Row(2, one.bid_px, one.bid_qty, one.ask_px, one.ask_qty, 7, 900, 1)) for one in cases)
-    a, b, c = cases
-    terms = Terms((fee_e8, fee_e8, fee_e8), start_max, Fraction(1))
-    return decide(5, "USDT", (a.symbol, b.symbol, c.symbol), (a.side, b.side, c.side), rows, terms, 1000)
+def run(
+    cases: list[Case],
+    fee_e8: int = 0,
+    start_max: int | None = None,
+    verdict: Verdict = Verdict.LIVE,
+    token: str = "",
+) -> Decision:
+    rows = [(verdict, Row(2, one.bid_px, one.bid_qty, one.ask_px, one.ask_qty, 7, 900, 1)) for one in cases]
+    terms = Terms((fee_e8,) * len(cases), start_max, Fraction(1), token)
+    return decide(5, "USDT", [one.symbol for one in cases], [one.side for one in cases], rows, terms, 1000)
 
 
 def exact_gross(cases: list[Case]) -> Fraction:
@@ -70,15 +75,15 @@ def check_against_fractions(cases: list[Case], decision: Decision, fee_e8: int, 
             assert step.residual == carried - step.spent
         carried = step.received
     net = Fraction(decision.received, decision.spent)
-    assert (decision.spent, decision.received) == (decision.steps[0].spent, decision.steps[2].received)
-    assert net <= exact_gross(cases) * kept**3, "what the screen relies on"
+    assert (decision.spent, decision.received) == (decision.steps[0].spent, decision.steps[-1].received)
+    assert net <= exact_gross(cases) * kept ** len(cases), "what the screen relies on"
     assert (decision.refusal is None) == (net > 1)
     assert decision.net_gain == decision.received - decision.spent
 
 
-def best_by_search(cases: list[Case], fee_e8: int, start_max: int | None) -> tuple[int, int, int] | None:
+def best_by_search(cases: list[Case], fee_e8: int, start_max: int | None) -> tuple[int, ...] | None:
     """Try every combination of lots: the largest third leg, then the least spent, by exact fractions."""
-    best: tuple[tuple[int, Fraction, int], tuple[int, int, int]] | None = None
+    best: tuple[tuple[Fraction | int, ...], tuple[int, ...]] | None = None
     ranges = [range(0, (one.ask_qty if one.side == BUY else one.bid_qty) + 1, one.symbol.lot_size) for one in cases]
     for quantities in itertools.product(*ranges):
         have = Fraction(start_max) if start_max is not None else None
@@ -95,7 +100,7 @@ def best_by_search(cases: list[Case], fee_e8: int, start_max: int | None) -> tup
             proceeds = qty if buy else int(amount)
             have = Fraction(int(proceeds * (1 - Fraction(fee_e8, SCALE))))
         else:
-            rank = (quantities[2], -first_cost, -quantities[1])
+            rank = (quantities[-1], -first_cost, *(-one for one in reversed(quantities[1:-1])))
             if best is None or rank > best[0]:
                 best = rank, quantities
     return None if best is None else best[1]
@@ -104,7 +109,7 @@ def best_by_search(cases: list[Case], fee_e8: int, start_max: int | None) -> tup
 @st.composite
 def small_cycles(draw: st.DrawFn) -> list[Case]:
     cases = []
-    for number in range(3):
+    for number in range(draw(st.sampled_from([3, 3, 4]))):
         # Prices around 1: a quantity of a few counts is then a cost of a few counts.
         bid = draw(st.integers(SCALE // 3, SCALE * 3))
         ask = bid + draw(st.integers(1, SCALE))
@@ -145,7 +150,7 @@ counts = st.one_of(st.integers(1, 10**6), st.integers(1, 2**62), st.just(COUNT_M
 @st.composite
 def wild_cycles(draw: st.DrawFn) -> list[Case]:
     cases = []
-    for number in range(3):
+    for number in range(draw(st.sampled_from([3, 4]))):
         bid, ask = draw(counts), draw(counts)
         symbol = market(
             f"S{number}",
@@ -170,6 +175,43 @@ def test_every_step_keeps_the_rules_and_rounds_against_us_at_the_extremes(
         check_against_fractions(cases, decision, fee_e8, start_max)
     else:
         assert decision.refusal in TOO_SMALL | {Refusal.BELOW_TICK}
+
+
+@settings(max_examples=500, deadline=None)
+@given(wild_cycles(), st.sampled_from([0, 1, 75_000, SCALE // 2, SCALE - 1]), st.one_of(st.none(), counts))
+def test_with_a_fee_token_each_leg_hands_on_its_whole_amount_and_the_fees_are_paid_at_the_end(
+    cases: list[Case], fee_e8: int, start_max: int | None
+) -> None:
+    decision = run(cases, fee_e8, start_max, token="BNB")
+    if not decision.steps:
+        assert decision.refusal in TOO_SMALL | {Refusal.BELOW_TICK}
+        return
+    rate = Fraction(fee_e8, SCALE)
+    owed = Fraction(0)
+    for at, (one, step) in enumerate(zip(cases, decision.steps, strict=True)):
+        whole = step.qty if one.side == BUY else step.qty * step.limit_px // SCALE
+        assert step.received == whole
+        assert rate * whole <= step.fee < rate * whole + 1
+        later = cases[at + 1 :]
+        owed += step.fee * exact_gross(later)
+    assert decision.fee_token == "BNB"
+    assert owed <= decision.fee_cost < owed + 1
+    assert decision.net_gain == decision.received - decision.fee_cost - decision.spent
+    net = Fraction(decision.received - decision.fee_cost, decision.spent)
+    assert net <= exact_gross(cases) * (1 - rate) ** len(cases), "what the screen relies on"
+    assert (decision.refusal is None) == (net > 1)
+
+
+def test_fees_paid_in_a_token_worked_by_hand() -> None:
+    # 10 ETH at 0.0692 BTC need 0.692 BTC, which is bought whole. Fees: 0.000692 BTC, 0.01 ETH, 21 USDT; worth
+    # 0.000692 / 0.0692 = 0.01 ETH, so 0.02 ETH at 2,100 and 21 USDT: 63 USDT.
+    decision = run(usdt_btc_eth(), fee_e8=100_000, token="BNB")
+    first, second, third = decision.steps
+    assert (first.qty, first.fee, first.received) == (69_200_000, 69_200, 69_200_000)
+    assert (second.qty, second.fee, second.received, second.residual) == (10 * SCALE, 10**6, 10 * SCALE, 0)
+    assert (third.fee, third.received) == (21 * SCALE, 21_000 * SCALE)
+    assert (decision.spent, decision.received, decision.fee_cost) == (20_760 * SCALE, 21_000 * SCALE, 63 * SCALE)
+    assert decision.net_gain == 177 * SCALE
 
 
 def usdt_btc_eth(eth_usdt_bid: int = 2_100 * SCALE) -> list[Case]:

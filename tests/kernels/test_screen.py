@@ -17,12 +17,13 @@ from kernels.cycles import BUY, build_index
 from kernels.evaluate import Refusal
 from kernels.evaluator import Evaluator
 from kernels.exchange_info import Symbol
+from kernels.fees import FeeTable
 from kernels.fixed8 import COUNT_MAX, SCALE
-from kernels.screen import RELATIVE_ERROR, screen_rows, screen_threshold
+from kernels.screen import RELATIVE_ERROR, kept_factors, screen_rows, screen_threshold
 
 PAIRS = [("BTC", "USDT"), ("ETH", "USDT"), ("ETH", "BTC"), ("BNB", "USDT"), ("BNB", "BTC"), ("BNB", "ETH")]
 SYMBOLS = [Symbol(base + quote, "TRADING", base, quote) for base, quote in PAIRS]
-INDEX = build_index(SYMBOLS)
+INDEX = build_index(SYMBOLS, None, (3, 4))
 NOW_NS = 10**15
 
 
@@ -35,13 +36,14 @@ def image_of(prices: list[tuple[int, int]]) -> tuple[BookImage, FeedWriter]:
     return image, writer
 
 
-def screened(image: BookImage, threshold: float) -> set[int]:
+def screened(image: BookImage, fees_e8: list[int], threshold: float) -> set[int]:
     out = np.zeros(len(INDEX), dtype=np.int32)
     tally = np.zeros(seqlock.N_VERDICTS, dtype=np.int64)
     count = screen_rows(
         np.arange(len(SYMBOLS), dtype=np.int32),
-        (INDEX.row_start, INDEX.row_cycles, INDEX.legs, INDEX.sides),
+        (INDEX.row_start, INDEX.row_cycles, INDEX.legs, INDEX.sides, INDEX.lengths),
         (image.rows, image.row_feed, image.feeds),
+        kept_factors(np.array(fees_e8, dtype=np.int64)),
         (np.full(len(SYMBOLS), 2**62), 250_000_000, threshold),
         NOW_NS,
         (np.zeros(len(INDEX) + 1, dtype=np.int64), np.zeros(len(SYMBOLS), dtype=np.int64), np.zeros((2, len(SYMBOLS)))),
@@ -54,12 +56,14 @@ def screened(image: BookImage, threshold: float) -> set[int]:
     return set(found)
 
 
-def exact(cycle: int, prices: list[tuple[int, int]]) -> Fraction:
-    gross = Fraction(1)
-    for row, side in zip(INDEX.legs[cycle], INDEX.sides[cycle], strict=True):
+def exact(cycle: int, prices: list[tuple[int, int]], fees_e8: list[int]) -> Fraction:
+    """Return the product of rate and kept share over the legs."""
+    bound = Fraction(1)
+    for row, side in zip(*INDEX.legs_of(cycle), strict=True):
         bid, ask = prices[row]
-        gross *= Fraction(SCALE, ask) if side == BUY else Fraction(bid, SCALE)
-    return gross
+        bound *= Fraction(SCALE, ask) if side == BUY else Fraction(bid, SCALE)
+        bound *= 1 - Fraction(fees_e8[row], SCALE)
+    return bound
 
 
 # Counts that float64 cannot hold, and those where a rounding is worst: halfway between two floats.
@@ -71,20 +75,26 @@ awkward = st.one_of(
     st.just(COUNT_MAX),
 )
 books = st.lists(st.tuples(awkward, awkward), min_size=6, max_size=6)
+fee_rates = st.one_of(st.sampled_from([0, 1, 75_000, 100_000, SCALE - 1]), st.integers(0, SCALE - 1))
+fee_lists = st.one_of(st.just([0] * 6), st.lists(fee_rates, min_size=6, max_size=6))
 
 
 @settings(max_examples=300, deadline=None)
-@given(books, st.integers(0, 7), st.sampled_from([0, 1, -1, 10**3, -(10**3)]))
-def test_no_cycle_at_or_above_the_threshold_is_missed(prices: list[tuple[int, int]], at: int, off: int) -> None:
+@given(books, fee_lists, st.integers(0, len(INDEX) - 1), st.sampled_from([0, 1, -1, 10**3, -(10**3)]))
+def test_no_cycle_at_or_above_the_threshold_is_missed(
+    prices: list[tuple[int, int]], fees_e8: list[int], at: int, off: int
+) -> None:
     image, _ = image_of(prices)
     # The threshold lies on one cycle's exact return, or within 1e-18 (far below a float's step) or 1e-15 of it.
-    least = exact(at, prices) * (1 + Fraction(off, 10**18))
-    found = screened(image, screen_threshold(least))
+    least = exact(at, prices, fees_e8) * (1 + Fraction(off, 10**18))
+    found = screened(image, fees_e8, screen_threshold(least))
     for cycle in range(len(INDEX)):
-        if exact(cycle, prices) >= least:
+        if exact(cycle, prices, fees_e8) >= least:
             assert cycle in found
         if cycle in found:
-            assert exact(cycle, prices) >= least * (1 - 3 * RELATIVE_ERROR), "and little is let through for nothing"
+            assert exact(cycle, prices, fees_e8) >= least * (1 - 3 * RELATIVE_ERROR), (
+                "and little is let through for nothing"
+            )
 
 
 @settings(max_examples=500, deadline=None)
@@ -97,14 +107,17 @@ def test_the_threshold_is_below_the_bound_and_close(least: Fraction) -> None:
 @settings(max_examples=150, deadline=None)
 @given(
     st.lists(st.tuples(st.integers(SCALE // 2, 2 * SCALE), st.integers(0, SCALE // 1000)), min_size=6, max_size=6),
-    st.sampled_from([0, 75_000, 5_000_000]),
+    st.lists(st.sampled_from([0, 75_000, 5_000_000]), min_size=6, max_size=6),
+    st.sampled_from(["", "BNB"]),
     st.sampled_from([Fraction(1), Fraction(101, 100), Fraction(9, 10)]),
 )
 def test_every_opportunity_that_deciding_all_cycles_finds_is_found_through_the_screen(
-    books: list[tuple[int, int]], fee_e8: int, net_return_min: Fraction
+    books: list[tuple[int, int]], fees_e8: list[int], token: str, net_return_min: Fraction
 ) -> None:
     image, _ = image_of([(bid, bid + spread + 1) for bid, spread in books])
-    evaluator = Evaluator(INDEX, image, fee_e8=fee_e8, net_return_min=net_return_min)
+    by_symbol = tuple((symbol.name, fee) for symbol, fee in zip(SYMBOLS, fees_e8, strict=True))
+    fees = FeeTable(SCALE // 2, by_symbol, token, SCALE // 4)
+    evaluator = Evaluator(INDEX, image, fees=fees, net_return_min=net_return_min)
     everything = [evaluator.decide(cycle, NOW_NS) for cycle in range(len(INDEX))]
     expected = {one.cycle for one in everything if one.refusal is None}
     decisions = evaluator.scan(NOW_NS)
@@ -144,8 +157,7 @@ def test_a_cycle_with_a_leg_that_is_not_live_is_skipped_and_counted_by_its_first
     decisions = evaluator.on_rows(np.array([changed], dtype=np.int32), NOW_NS)
     expected: Counter[Verdict] = Counter()
     for cycle in INDEX.row_cycles[INDEX.row_start[changed] : INDEX.row_start[changed + 1]].tolist():
-        legs = INDEX.legs[cycle].tolist()
-        judged = [verdicts[row] for row in legs]
+        judged = [verdicts[row] for row in INDEX.legs_of(cycle)[0]]
         expected[next((one for one in judged if one is not Verdict.LIVE), Verdict.LIVE)] += 1
     counted = evaluator.counters
     assert counted[:5] == tuple(expected[verdict] for verdict in Verdict)
@@ -170,7 +182,21 @@ def test_a_decision_looks_at_the_rows_again_and_refuses_what_has_died_since() ->
 def test_wrong_terms_are_refused() -> None:
     image, _ = image_of([(SCALE, SCALE + 1)] * 6)
     with pytest.raises(ValueError, match="fee"):
-        Evaluator(INDEX, image, fee_e8=SCALE)
+        Evaluator(INDEX, image, fees=FeeTable(SCALE))
     small, _ = image_of([(SCALE, SCALE + 1)] * 5)
     with pytest.raises(ValueError, match="rows"):
         Evaluator(INDEX, small)
+    with pytest.raises(ValueError, match=r"given for BNB, BTC$"):
+        Evaluator(INDEX, image, start_max={"ETH": 1})
+
+
+def test_each_start_asset_has_its_own_greatest_amount_and_refusals_are_counted_by_reason() -> None:
+    image, writer = image_of([(SCALE, SCALE + 1)] * 6)
+    writer.write_row(0, 2 * SCALE, COUNT_MAX, 2 * SCALE + 1, COUNT_MAX, 2, NOW_NS)
+    limits = {"BNB": 7 * SCALE, "BTC": 5 * SCALE, "ETH": 3 * SCALE, "USDT": 0}
+    evaluator = Evaluator(INDEX, image, start_max=limits)
+    decisions = evaluator.scan(NOW_NS)
+    assert {one.start_asset for one in decisions} == {"BNB", "BTC"}
+    for one in decisions:
+        assert limits[one.start_asset] - 1 <= one.spent <= limits[one.start_asset]
+    assert sum(evaluator.refusals.values()) == sum(one.refusal is not None for one in decisions)

@@ -19,7 +19,7 @@ CALLERS = [path for path in COMPILED if re.search(r"^COMPILED_WITH", path.read_t
 SCRIPT = """
 import sys
 from numba.core.registry import CPUDispatcher
-from kernels import evaluator, fixed8_bytes, frame_fold, frame_scan, ladder, screen, seqlock, warm
+from kernels import evaluator, fees, fixed8_bytes, frame_fold, frame_scan, ladder, screen, seqlock, warm
 
 def compiled():
     found = {}
@@ -53,7 +53,7 @@ writer.beat(5)
 writer.write_row(np.int32(2), 1, 1, 2, 1, 1, 1)
 FeedFold(writer, SymbolTable(symbols)).apply_frames([b"{}", b"[]"], 1)
 reading = BookImage(memoryview(buffer).toreadonly())
-watcher = evaluator.Evaluator(build_index(symbols, "A"), reading, fee_e8=10, age_ns_max=7)
+watcher = evaluator.Evaluator(build_index(symbols, "A"), reading, fees=fees.FeeTable(10), age_ns_max=7)
 watcher.on_rows(ring.drain(), 1)
 watcher.scan(2)
 watcher.gross_returns(2)

@@ -17,6 +17,7 @@ from actors.offline import cycles_command, replay_command
 from kernels.cycles import UnknownStart, build_index
 from kernels.evaluate import Decision
 from kernels.exchange_info import ExchangeInfoError, parse_exchange_info
+from kernels.fees import FeeTable
 from kernels.fixed8 import Fixed8Error
 from kernels.replay import LineKind, Replay, ReplayReport, parse_line
 from tests.replay.listing import FAIR, NAMES, PAIRS, around, exchange_info, fair_lines, ticker
@@ -54,7 +55,7 @@ def snapshot(tmp_path: Path, changes: dict[str, tuple[str, str]] | None = None) 
 
 
 def folded(lines: list[bytes], fee_e8: int = 0) -> Replay:
-    replay = Replay(build_index(parse_exchange_info(exchange_info()), "USDT"), fee_e8=fee_e8)
+    replay = Replay(build_index(parse_exchange_info(exchange_info()), "USDT"), fees=FeeTable(fee_e8))
     for line in lines:
         replay.apply_line(parse_line(line))
     return replay

@@ -1,0 +1,26 @@
+"""The evaluator's section of the settings."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from config.limits import Seconds
+from config.section import Section
+
+CycleLengths = Annotated[tuple[Literal[3, 4], ...], Meta(min_length=1, max_length=2)]
+CyclesMax = Annotated[int, Meta(ge=1, le=20_000_000)]
+
+
+class Evaluator(Section, frozen=True):
+    """`dry_run`: opportunities are written down and nothing is sent. `spin`: poll the ring on a core of its own.
+
+    `cycle_lengths`: legs of the cycles that are looked at. More cycles than `cycles_max` are refused at the start.
+    """
+
+    dry_run: bool = True
+    spin: bool = False
+    audit_every_s: Seconds = 30.0
+    cycle_lengths: CycleLengths = (3,)
+    cycles_max: CyclesMax = 2_000_000
