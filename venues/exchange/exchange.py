@@ -44,7 +44,14 @@ class Exchange:
         self.told_on_subscribe: dict[str, str] = {}
         self.books = books
         self.depth = DepthStreams(books, self.send, self.hub) if isinstance(books, GeneratedBooks) else None
+        # Whoever must know that a symbol's book is another now: the account's resting orders.
+        self.on_book_changed: Callable[[str], None] = _nobody_asks
+        self.skew_ms = 0
         self.streams = {rules.symbol: stream_of(rules.symbol) for rules in market.rules}
+
+    def now_ms(self) -> int:
+        """Return the exchange's clock, which a fault may have set wrong."""
+        return time.time_ns() // 10**6 + self.skew_ms
 
     def show(self, symbol: str, row: Row) -> None:
         """Set a symbol's row and queue its frame for who listens."""
@@ -54,11 +61,17 @@ class Exchange:
             self.send(symbol, stream, book_ticker(symbol, row))
         if self.depth is not None and symbol in self.depth.watched:
             self.depth.note(symbol, row)
+        self.on_book_changed(symbol)
 
     def send(self, symbol: str, stream: str, payload: bytes, wrapped: bytes | None = None) -> None:
         """Queue a frame of a symbol for who listens, unless the symbol is silenced."""
         if not self.faults.silences(symbol, self.monotonic_s()):
             self.hub.publish(stream, payload, wrapped)
+
+    def standing(self, symbol: str) -> Book:
+        """Return the book that orders meet: with depth where it is generated, of a recording the top only."""
+        row = self.rows[symbol]
+        return self.books.book(symbol, row) if isinstance(self.books, GeneratedBooks) else _top_only(row)
 
     def depth_reply(self, symbol: str, levels: int) -> bytes:
         """Return a symbol's book as REST tells it; of a recording without depth the top only, as bookTicker has it."""
@@ -102,3 +115,7 @@ class Exchange:
 def _top_only(row: Row) -> Book:
     bid, bid_qty, ask, ask_qty = map(parse_fixed8, row[1:])
     return Book([(bid, bid_qty)] if bid_qty else [], [(ask, ask_qty)] if ask_qty else [])
+
+
+def _nobody_asks(symbol: str) -> None:
+    """Until there is an account."""

@@ -78,7 +78,7 @@ class Hub:
         for stream in new:
             connection.streams[stream] = 0
             self._listeners.setdefault(stream, {})[connection.number] = connection
-        if new:
+        if any("@" in stream for stream in new):  # a user stream is nobody who waits for the market
             self.subscribed.set()
         return new
 

@@ -96,11 +96,21 @@ class Market(msgspec.Struct, frozen=True):
     rules: tuple[SymbolRules, ...]
     entries: dict[str, bytes]
 
-    def info_reply(self, symbols: list[str] | None, now_ms: int, weight_per_minute: int) -> bytes:
-        """Return an exchangeInfo reply of the named symbols (None: all). Raises KeyError on an unknown name."""
+    def info_reply(
+        self, symbols: list[str] | None, now_ms: int, weight_per_minute: int, orders: tuple[int, int] = (100, 200_000)
+    ) -> bytes:
+        """Return an exchangeInfo reply of the named symbols (None: all). Raises KeyError on an unknown name.
+
+        `orders`: how many may be placed in ten seconds, and in a day.
+        """
         chosen = self.entries.values() if symbols is None else [self.entries[symbol] for symbol in symbols]
-        limits = (
-            b'{"rateLimitType":"REQUEST_WEIGHT","interval":"MINUTE","intervalNum":1,"limit":%d}' % weight_per_minute
+        limits = b",".join(
+            b'{"rateLimitType":"%b","interval":"%b","intervalNum":%d,"limit":%d}' % one
+            for one in (
+                (b"REQUEST_WEIGHT", b"MINUTE", 1, weight_per_minute),
+                (b"ORDERS", b"SECOND", 10, orders[0]),
+                (b"ORDERS", b"DAY", 1, orders[1]),
+            )
         )
         head = b'{"timezone":"UTC","serverTime":%d,"rateLimits":[%b],"exchangeFilters":[],"symbols":[' % (
             now_ms,
@@ -182,6 +192,7 @@ def made_up_listing(base: str, quote: str, tick: int, step: int, min_notional: i
         status="TRADING",
         base_asset=base,
         quote_asset=quote,
+        quote_order_qty_market_allowed=True,
         filters=(
             Filter(
                 "PRICE_FILTER",

@@ -12,24 +12,18 @@ from typing import Final
 import msgspec
 from aiohttp import web
 
+from venues.exchange.api_error import ApiError, error_response
 from venues.exchange.exchange import Exchange, UnknownSymbolError
 from venues.exchange.faults import Fault
 from venues.exchange.frames import Row
 from venues.exchange.limits import Refusal, WeightLimit
+from venues.exchange.order_faults import OrderFault
 from venues.exchange.sources import RecordedSource
 from venues.exchange.state import OpportunityRecord
 
 _DEPTH_LIMIT_DEFAULT: Final = 100
 _DEPTH_LIMIT_MAX: Final = 5_000
 _WEIGHT_INFO: Final = 20
-
-
-class ApiError(Exception):
-    """A refusal in the exchange's own form: HTTP 400 with a code and a message."""
-
-    def __init__(self, code: int, message: str) -> None:
-        super().__init__(message)
-        self.code = code
 
 
 class _ErrorBody(msgspec.Struct):
@@ -96,10 +90,16 @@ def refusal_response(refusal: Refusal) -> web.Response:
 class RestApi:
     """Handlers, and the middleware that charges, refuses and puts errors in form."""
 
-    def __init__(self, exchange: Exchange, recording: RecordedSource | None) -> None:
+    def __init__(
+        self,
+        exchange: Exchange,
+        recording: RecordedSource | None,
+        apply_order_fault: Callable[[OrderFault], int],
+    ) -> None:
         self._exchange = exchange
         self._recording = recording
-        self._weight = WeightLimit(exchange.settings.weight_per_minute_max)
+        self._apply_order_fault = apply_order_fault
+        self.weight = WeightLimit(exchange.settings.weight_per_minute_max)
 
     def routes(self) -> list[web.RouteDef]:
         """Return the routes; a symbol that no route could carry is percent-encoded UTF-8."""
@@ -128,7 +128,7 @@ class RestApi:
             refused = self.refused()
             if refused is not None:
                 return refused
-            refusal = self._weight.spend(weight_of(request), time.time())
+            refusal = self.weight.spend(weight_of(request), time.time())
             if refusal is not None:
                 self._exchange.hub.counters[f"requests_{refusal.status}"] += 1
                 response = refusal_response(refusal)
@@ -136,8 +136,8 @@ class RestApi:
                 try:
                     response = web.Response(body=handler(request), content_type="application/json")
                 except ApiError as error:
-                    response = _json(_ErrorBody(error.code, str(error)), 400)
-            response.headers["X-MBX-USED-WEIGHT"] = response.headers["X-MBX-USED-WEIGHT-1M"] = str(self._weight.used)
+                    response = error_response(error)
+            response.headers["X-MBX-USED-WEIGHT"] = response.headers["X-MBX-USED-WEIGHT-1M"] = str(self.weight.used)
             return response
 
         return handle
@@ -146,12 +146,14 @@ class RestApi:
         return b"{}"
 
     def _time(self, _request: web.Request) -> bytes:
-        return b'{"serverTime":%d}' % (time.time_ns() // 10**6)
+        return b'{"serverTime":%d}' % self._exchange.now_ms()
 
     def _exchange_info(self, request: web.Request) -> bytes:
         exchange = self._exchange
         symbols = self._symbols_asked(request)
-        return exchange.market.info_reply(symbols, time.time_ns() // 10**6, exchange.settings.weight_per_minute_max)
+        settings = exchange.settings
+        orders = (settings.trading.orders_per_10s_max, settings.trading.orders_per_day_max)
+        return exchange.market.info_reply(symbols, exchange.now_ms(), settings.weight_per_minute_max, orders)
 
     def _book_ticker(self, request: web.Request) -> bytes:
         rows = self._exchange.rows
@@ -198,7 +200,7 @@ class RestApi:
                 quoted=sum(row.update_id > 0 for row in exchange.rows.values()),
                 epoch=exchange.state.epoch,
                 last_update_id=exchange.state.last_update_id,
-                weight_used=self._weight.used,
+                weight_used=self.weight.used,
                 counters=dict(exchange.hub.counters),
                 faults=dict(exchange.faults.counters),
                 connections=[
@@ -232,12 +234,17 @@ class RestApi:
     async def _fault(self, request: web.Request) -> web.Response:
         body = await request.read()
         try:
-            fault = msgspec.json.decode(body, type=Fault)
-            touched = self._exchange.apply(fault)
+            fault = msgspec.json.decode(body, type=Fault | OrderFault)
+            if isinstance(fault, OrderFault):
+                touched = self._apply_order_fault(fault)
+            else:
+                touched = self._exchange.apply(fault)
         except msgspec.DecodeError as error:
             return _json(_ErrorBody(-1130, f"Not a fault of the table: {error}"), 400)
         except UnknownSymbolError:
             return _json(_ErrorBody(-1121, "Invalid symbol."), 400)
+        except ApiError as error:
+            return error_response(error)
         return _json(_FaultApplied(msgspec.json.decode(body, type=_Fault).fault, touched))
 
     async def _play(self, _request: web.Request) -> web.Response:

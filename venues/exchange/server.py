@@ -16,15 +16,18 @@ import msgspec
 from aiohttp import web
 
 from venues.exchange.depth import GeneratedBooks
+from venues.exchange.desk import Desk
 from venues.exchange.exchange import Exchange
 from venues.exchange.generator import Generator
 from venues.exchange.hub import GOING_AWAY
 from venues.exchange.market import load_market
+from venues.exchange.order_rest import OrderApi
 from venues.exchange.recorded_depth import RecordedBooks
-from venues.exchange.rest import RestApi
+from venues.exchange.rest import RestApi, refusal_response
 from venues.exchange.settings import ExchangeSettings, SettingsError, settings_from
 from venues.exchange.sources import GeneratedSource, RecordedSource, opportunity_plan
 from venues.exchange.state import OpportunityLedger, StateError, StateFolder
+from venues.exchange.trading_settings import TradingSettingsError
 from venues.exchange.universe import made_up_universe, universe_of
 from venues.exchange.websocket import WebSocketFace
 
@@ -46,13 +49,14 @@ class _Address(msgspec.Struct):
     base_url: str
     ws_url: str
     started_ns: int
+    api_key_file: str
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve what a command line says (see `add_arguments`); return the exit code. 78 for a setting that cannot work."""
     try:
         settings = settings_from(arguments)
-    except SettingsError as error:
+    except (SettingsError, TradingSettingsError) as error:
         print(f"exchange: {error}", file=sys.stderr)
         return EXIT_CONFIG
     return serve(settings)
@@ -83,6 +87,9 @@ def serve(settings: ExchangeSettings) -> int:
         return EXIT_UNAVAILABLE
     try:
         asyncio.run(_run(settings, state, listener))
+    except StateError as error:
+        print(f"exchange: {error}", file=sys.stderr)
+        return EXIT_CONFIG
     except msgspec.DecodeError as error:
         print(f"exchange: a given file is not what it should be: {error}", file=sys.stderr)
         return EXIT_CONFIG
@@ -108,20 +115,22 @@ def _listen(host: str, port: int) -> socket.socket:
 async def _run(settings: ExchangeSettings, state: StateFolder, listener: socket.socket) -> None:
     ledger = OpportunityLedger(settings.state_dir, state.epoch, time.time_ns())
     exchange, source = _build(settings, state, ledger)
+    desk = Desk(exchange)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    api = RestApi(exchange, source if isinstance(source, RecordedSource) else None)
+    api = RestApi(exchange, source if isinstance(source, RecordedSource) else None, desk.apply)
+    orders = OrderApi(desk, api.weight, api.refused, refusal_response)
     application = web.Application()
-    application.add_routes([*api.routes(), *WebSocketFace(exchange, api.refused).routes()])
+    application.add_routes([*api.routes(), *orders.routes(), *WebSocketFace(exchange, api.refused).routes()])
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=_SHUTDOWN_S, max_line_size=_LINE_BYTES_MAX)
     await runner.setup()
     await web.SockSite(runner, listener).start()
-    _announce(settings, state, listener)
+    _announce(settings, state, listener, desk)
     try:
         async with asyncio.TaskGroup() as tasks:
-            running = [tasks.create_task(source.run()), tasks.create_task(_keep_alive(exchange))]
+            running = [tasks.create_task(source.run()), tasks.create_task(_keep_alive(exchange, desk))]
             await stop.wait()
             for task in running:
                 task.cancel()
@@ -130,6 +139,7 @@ async def _run(settings: ExchangeSettings, state: StateFolder, listener: socket.
             exchange.hub.part(connection, GOING_AWAY, "exchange stops")
         await runner.cleanup()
         ledger.close()
+        desk.close()
 
 
 def _build(
@@ -149,16 +159,18 @@ def _build(
     return exchange, GeneratedSource(exchange, generator)
 
 
-def _announce(settings: ExchangeSettings, state: StateFolder, listener: socket.socket) -> None:
+def _announce(settings: ExchangeSettings, state: StateFolder, listener: socket.socket, desk: Desk) -> None:
     port = int(listener.getsockname()[1])
     authority = f"[{settings.host}]:{port}" if ":" in settings.host else f"{settings.host}:{port}"
-    address = _Address(os.getpid(), port, f"http://{authority}", f"ws://{authority}", time.time_ns())
+    key_file = str(desk.key_path.resolve())
+    address = _Address(os.getpid(), port, f"http://{authority}", f"ws://{authority}", time.time_ns(), key_file)
     state.write_address(msgspec.json.encode(address))
     print(f"exchange ready {address.base_url} pid {address.pid} state {state.folder}", flush=True)
 
 
-async def _keep_alive(exchange: Exchange) -> None:
+async def _keep_alive(exchange: Exchange, desk: Desk) -> None:
     pause_s = min(_KEEP_ALIVE_CHECK_S, exchange.settings.ping_interval_s / 4, exchange.settings.pong_timeout_s / 4)
     while True:
         await asyncio.sleep(pause_s)
         exchange.hub.keep_alive(exchange.monotonic_s())
+        desk.stream.expire()

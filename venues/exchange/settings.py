@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal, cast, get_args
+
+from venues.exchange.trading_settings import (
+    TradingSettings,
+    add_trading_arguments,
+    trading_settings_from,
+)
 
 # Field note 6: the real exchange answered HTTP 414 to more than 200 streams, whatever its documentation said (1,024).
 STREAMS_PER_CONNECTION_MAX: Final = 200
@@ -50,6 +56,7 @@ class ExchangeSettings:
     inbound_per_s_max: int = INBOUND_PER_S_MAX
     buffer_bytes_max: int = 4 * 1024 * 1024
     weight_per_minute_max: int = 6_000
+    trading: TradingSettings = field(default_factory=TradingSettings)
 
     def __post_init__(self) -> None:
         """Refuse what cannot work, before anything is opened."""
@@ -110,6 +117,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--inbound-per-s", type=int, default=default.inbound_per_s_max, help="messages a client may send; 0: any")
     add("--buffer-bytes", type=int, default=default.buffer_bytes_max, help="unread by a consumer before it is cut off")
     add("--weight-per-minute", type=int, default=default.weight_per_minute_max, help="request weight before HTTP 429")
+    add_trading_arguments(parser)
 
 
 def settings_from(arguments: argparse.Namespace) -> ExchangeSettings:
@@ -133,4 +141,5 @@ def settings_from(arguments: argparse.Namespace) -> ExchangeSettings:
         inbound_per_s_max=arguments.inbound_per_s,
         buffer_bytes_max=arguments.buffer_bytes,
         weight_per_minute_max=arguments.weight_per_minute,
+        trading=trading_settings_from(arguments),
     )

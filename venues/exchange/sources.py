@@ -191,6 +191,7 @@ class RecordedSource:
                 exchange.hub.counters["recorded_rows_unread"] += 1
             else:
                 exchange.rows[read[0]] = read[1]
+                exchange.on_book_changed(read[0])
         exchange.hub.counters["updates"] += 1
         exchange.send(symbol.upper(), recorded.stream, recorded.payload, recorded.wrapped)
 
