@@ -83,7 +83,7 @@ def layout(
 
 
 def format_twins(words: Int64s, parts: Layout, twins: Mapping[int, int], owners: set[int]) -> None:
-    """Write each feed's twin, and where the sequences of its rows begin. Raises ImageError: no such feed, or an owner."""
+    """Write each feed's twin, and where the sequences of its rows begin. Raises ImageError for one that cannot be."""
     for feed, twin in twins.items():
         if not (0 <= feed < parts.n_feeds and 0 <= twin < parts.n_feeds) or twin in owners or twin in twins:
             raise ImageError(f"feed {twin} cannot be the twin of feed {feed}: it has rows of its own, or is none")

@@ -103,7 +103,7 @@ def screen_rows(
             verdict = LIVE
             bound = 1.0
             for leg in range(lengths[cycle]):
-                row = legs[cycle, leg]
+                row = np.int64(legs[cycle, leg])  # as everyone else calls the reader: one compiled form of it
                 known = seen[row]
                 if known >> _VERDICT_BITS != stamp:
                     verdict = read_live_row(
