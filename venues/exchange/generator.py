@@ -121,8 +121,10 @@ class Generator:
         for index, pair in enumerate(pairs):
             self._as_base[pair.base].append(index)
             self._as_quote[pair.quote].append(index)
-        # Activity falls off with rank, as on a real exchange: the first symbols speak often, the last seldom.
-        self._activity = list(accumulate(1.0 / (rank + 8) for rank in range(len(pairs))))
+        # Activity falls off with rank, as on a real exchange: the first symbols speak often, the last seldom. A large
+        # made-up listing has one symbol of each cluster after another: all of those are of one rank.
+        alike = len(universe.numeraires)
+        self._activity = list(accumulate(1.0 / (place // alike + 8) for place in range(len(pairs))))
         self.steps_done = 0
         self._fair: list[Top] = [self._quote(index) for index in range(len(pairs))]
         self.tops: list[Top] = list(self._fair)
@@ -173,7 +175,7 @@ class Generator:
 
     def _move(self, asset: int) -> None:
         """Move one value by a few ppm, within (1); drift is turned back at half and double the start value."""
-        if asset == self.universe.numeraire:
+        if asset in self.universe.numeraires:
             return
         # To move a hub costs a look at each of its symbols: the larger it is, the rarer, so that a step's cost is flat.
         degree = len(self._as_base[asset]) + len(self._as_quote[asset])

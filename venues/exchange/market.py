@@ -14,23 +14,6 @@ import msgspec
 
 UNIT: Final = 10**8
 
-# fmt: off
-_NAMES: Final = (
-    "SOL", "XRP", "ADA", "DOGE", "TRX", "DOT", "MATIC", "LTC", "LINK", "AVAX", "ATOM", "XLM", "UNI",
-    "ETC", "FIL", "NEAR", "ALGO", "VET", "ICP", "APT", "ARB", "OP", "INJ", "GRT", "AAVE", "SAND",
-)
-# fmt: on
-# The real exchange lists names outside ASCII; one is always there, so that nobody can forget it.
-_NON_ASCII_NAME: Final = "币安人生"
-_HUB_SYMBOLS: Final = (
-    ("BTC", "USDT"),
-    ("ETH", "USDT"),
-    ("ETH", "BTC"),
-    ("BNB", "USDT"),
-    ("BNB", "BTC"),
-    ("BNB", "ETH"),
-)
-
 
 class Filter(msgspec.Struct, rename="camel", frozen=True, omit_defaults=True):
     """One entry of a symbol's `filters`, as far as it is used; unknown fields of the real reply pass by."""
@@ -163,26 +146,6 @@ def rules_of(listing: Listing) -> SymbolRules:
         max_qty=parse_fixed8(lot.max_qty or "0") or 9 * 10**17,
         min_notional=parse_fixed8(notional.min_notional or "0"),
     )
-
-
-def made_up_pairs(count: int) -> list[tuple[str, str]]:
-    """Return `count` (base, quote) pairs: three hubs against each other, the rest against two or three of the hubs.
-
-    A pair of an asset with two markets lies in one triangle only, which is what a true opportunity needs.
-    """
-    pairs = list(_HUB_SYMBOLS)
-    asset_index = 0
-    while len(pairs) < count:
-        base = _asset_name(asset_index)
-        hubs = ("USDT", "BTC", "ETH") if asset_index % 4 == 3 else ("USDT", "BTC")
-        pairs.extend((base, hub) for hub in hubs)
-        asset_index += 1
-    return pairs[:count]
-
-
-def _asset_name(index: int) -> str:
-    names = [*_NAMES[:4], _NON_ASCII_NAME, *_NAMES[4:]]
-    return names[index] if index < len(names) else f"A{index:05d}"
 
 
 def made_up_listing(base: str, quote: str, tick: int, step: int, min_notional: int) -> Listing:

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass
+from itertools import chain
 from random import Random
 from typing import Final, Literal, NamedTuple
 
-from venues.exchange.market import UNIT, Listing, Market, SymbolRules, made_up_listing, made_up_pairs, market_of
+from venues.exchange.listing import hub_value_millionths, is_stable, made_up_pairs
+from venues.exchange.market import UNIT, Listing, Market, SymbolRules, made_up_listing, market_of
 
 VALUE_UNIT: Final = 10**12
 # A symbol whose fair price is fewer ticks than this cannot be quoted with a believable spread: it stays unquoted.
 _TICKS_MIN: Final = 20
 # Fewer ticks than this, and a true opportunity could not be placed near its intended return.
 _TICKS_FOR_OPPORTUNITY_MIN: Final = 1_000
-_HUB_PRICES: Final = {"USDT": 1, "BTC": 60_000, "ETH": 3_000, "BNB": 600}
 
 Side = Literal["BUY", "SELL"]
 
@@ -42,6 +43,8 @@ class Pair(NamedTuple):
 class Universe:
     """Quoted pairs, start values by asset, and the cycles (first leg: the one to move) that can be made true.
 
+    `numeraires` are the assets whose values stand still: one a listing, or one a cluster of a large made-up one.
+
     `openings` holds directed triangles whose first leg lies in no other triangle and whose pair has no second
     symbol: moving that one symbol lifts that one triangle, in that one direction, and no other.
     """
@@ -50,14 +53,14 @@ class Universe:
     pairs: tuple[Pair, ...]
     assets: tuple[str, ...]
     start_values: tuple[int, ...]
-    numeraire: int
+    numeraires: frozenset[int]
     openings: tuple[tuple[Leg, Leg, Leg], ...]
 
     def from_numeraire(self, legs: tuple[Leg, ...]) -> tuple[Leg, ...]:
-        """Return a cycle's legs turned so that the first spends the numéraire, where the cycle holds it."""
+        """Return a cycle's legs turned so that the first spends a numéraire, where the cycle holds one."""
         for position, (index, side) in enumerate(legs):
             pair = self.pairs[index]
-            if (pair.quote if side == "BUY" else pair.base) == self.numeraire:
+            if (pair.quote if side == "BUY" else pair.base) in self.numeraires:
                 return legs[position:] + legs[:position]
         return legs
 
@@ -66,17 +69,21 @@ def made_up_universe(count: int, seed: int) -> Universe:
     """Return a universe of `count` made-up symbols, whose ticks are about a basis point of the price or finer."""
     rng = Random(f"exchange-universe/{seed}")
     pairs = made_up_pairs(count)
-    values = {asset: price * VALUE_UNIT for asset, price in _HUB_PRICES.items()}
-    for base, _ in pairs:
-        if base not in values:
+    values: dict[str, int] = {}
+    for asset in chain(("USDT", "BTC", "ETH", "BNB"), *pairs):
+        hub_value = hub_value_millionths(asset)
+        if hub_value is not None:
+            values[asset] = hub_value * (VALUE_UNIT // 10**6)
+        elif asset not in values:
             # Products only, no powers: those are not the same to the last bit on every machine.
-            values[base] = int(VALUE_UNIT * (10 + 490 * rng.random() * rng.random()))
-    return _build(market_of([_listing(base, quote, values) for base, quote in pairs]), values)
+            values[asset] = int(VALUE_UNIT * (10 + 490 * rng.random() * rng.random()))
+    stable = [asset for asset in values if is_stable(asset)]
+    return _build(market_of([_listing(base, quote, values) for base, quote in pairs]), values, stable)
 
 
 def universe_of(market: Market, seed: int) -> Universe:
     """Return a universe of a recorded listing's TRADING symbols, with values that suit their tick sizes."""
-    return _build(market, _values_that_suit(market, Random(f"exchange-universe/{seed}")))
+    return _build(market, _values_that_suit(market, Random(f"exchange-universe/{seed}")), [_numeraire(market)])
 
 
 def _listing(base: str, quote: str, values: dict[str, int]) -> Listing:
@@ -87,7 +94,7 @@ def _listing(base: str, quote: str, values: dict[str, int]) -> Listing:
     return made_up_listing(base, quote, tick, step, 10 * UNIT * VALUE_UNIT // values[quote] or 1)
 
 
-def _build(market: Market, values: dict[str, int]) -> Universe:
+def _build(market: Market, values: dict[str, int], stable: list[str]) -> Universe:
     assets = tuple(values)
     index = {asset: position for position, asset in enumerate(assets)}
     pairs = tuple(
@@ -96,8 +103,8 @@ def _build(market: Market, values: dict[str, int]) -> Universe:
         if rules.trading and values[rules.base] * UNIT // (values[rules.quote] * rules.tick) >= _TICKS_MIN
     )
     start_values = tuple(values.values())
-    numeraire = index[_numeraire(market)]
-    return Universe(market, pairs, assets, start_values, numeraire, _openings(pairs, start_values, numeraire))
+    numeraires = frozenset(index[asset] for asset in stable)
+    return Universe(market, pairs, assets, start_values, numeraires, _openings(pairs, start_values, numeraires))
 
 
 def _numeraire(market: Market) -> str:
@@ -131,10 +138,12 @@ def _values_that_suit(market: Market, rng: Random) -> dict[str, int]:
     return values
 
 
-def _openings(pairs: tuple[Pair, ...], values: tuple[int, ...], numeraire: int) -> tuple[tuple[Leg, Leg, Leg], ...]:
+def _openings(
+    pairs: tuple[Pair, ...], values: tuple[int, ...], numeraires: frozenset[int]
+) -> tuple[tuple[Leg, Leg, Leg], ...]:
     """Return both directions of every triangle of which a symbol lies in no other, that symbol's leg first.
 
-    Triangles through the numéraire are preferred: an evaluator may start from there only.
+    Triangles through a numéraire are preferred: an evaluator may start from there only.
     """
     symbols_of: dict[frozenset[int], list[int]] = defaultdict(list)
     neighbours: dict[int, set[int]] = defaultdict(set)
@@ -160,7 +169,7 @@ def _openings(pairs: tuple[Pair, ...], values: tuple[int, ...], numeraire: int) 
             (Leg(position, "SELL"), _leg(pairs, quote_third, quote), _leg(pairs, base_third, third)),
         )
         found.extend(both)
-        if numeraire in (base, quote, third):
+        if not numeraires.isdisjoint((base, quote, third)):
             through_numeraire.extend(both)
     return tuple(through_numeraire or found)
 
