@@ -6,13 +6,13 @@ nothing is sent to a venue: `dry_run` is carried by every opportunity, and one w
 Recovery: the driver maps the image and looks at every cycle anew. Dropped: beyond `CYCLES_MAX` cycles the counts of
 the least seen; a status that a later one overtakes.
 
-The suspicious are called out (field note 4): one cycle with most of the last minute's opportunities, and a minute with
-many times what minutes before it had.
+The suspicious are called out (field note 4): one cycle with most of the last window's opportunities, a window with many
+times what windows before it had, and none where there was a steady rate. What was not watched, because nothing ran, is
+no window.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 
 import msgspec
@@ -27,41 +27,51 @@ from actors.messages import (
     Recovered,
     StartEvaluator,
 )
+from kernels.suspicion import HISTORY_WINDOWS, RATE_LIMITS, Fall, Jump, RateLimits, find_most, judge_rate
 
 CYCLES_MAX = 256
 RECENT_MAX = 256
-"""Opportunities of the last minute that are looked at for the alarms; where there were more, the newest."""
+"""Opportunities of the last window that are looked at for the alarms; where there were more, the newest."""
 
 MINUTE_NS = 60_000_000_000
-ONE_CYCLE_COUNT_MIN = 10
-ONE_CYCLE_SHARE_PERCENT = 60
-JUMP_COUNT_MIN = 100
-JUMP_FACTOR = 10
-HISTORY_MINUTES = 30
-HISTORY_MINUTES_MIN = 3
 
 ONE_CYCLE_ALARM = "one_cycle_takes_most"
 JUMP_ALARM = "opportunity_rate_jump"
+FALL_ALARM = "opportunity_rate_fall"
+
+
+class OpportunityLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """When the opportunities of a window are suspicious."""
+
+    window_ns: int = MINUTE_NS
+    one_cycle_count_min: int = 10
+    one_cycle_share: float = 0.6
+    rate: RateLimits = RATE_LIMITS
+
+
+OPPORTUNITY_LIMITS = OpportunityLimits()
 
 
 class Seen(msgspec.Struct, frozen=True):
-    """An opportunity of the last minute."""
+    """An opportunity of the last window."""
 
     ns: int
     cycle: str
 
 
 class EvaluatorState(msgspec.Struct, frozen=True):
-    """`minutes`: opportunities in each whole minute before this one, newest last; `minute`: the one in progress."""
+    """`windows`: opportunities in each whole window before this one, newest last; `window`: the one in progress, 0
+    before the first of an incarnation.
+    """
 
     ready: EvaluatorReady | None = None
     opportunities: int = 0
     cycles: Mapping[str, int] = {}
     recent: tuple[Seen, ...] = ()
     last: OpportunityFound | None = None
-    minute: int = 0
-    minute_count: int = 0
-    minutes: tuple[int, ...] = ()
+    window: int = 0
+    window_count: int = 0
+    windows: tuple[int, ...] = ()
     alarms: tuple[str, ...] = ()
 
 
@@ -69,14 +79,17 @@ Reduced = tuple[EvaluatorState, tuple[Effect, ...]]
 
 
 class Evaluator:
-    """The role; holds nothing but its name and whether this is a dry run."""
+    """The role; holds nothing but its name, whether this is a dry run, and limits."""
 
-    schema_version = 1
+    schema_version = 2
     state_type = EvaluatorState
 
-    def __init__(self, name: str = "evaluator", dry_run: bool = True) -> None:
+    def __init__(
+        self, name: str = "evaluator", dry_run: bool = True, limits: OpportunityLimits = OPPORTUNITY_LIMITS
+    ) -> None:
         self._name = name
         self.dry_run = dry_run
+        self._limits = limits
 
     @property
     def name(self) -> str:
@@ -88,20 +101,26 @@ class Evaluator:
         return EvaluatorState()
 
     def migrate(self, schema_version: int, state: bytes) -> bytes:
-        """There is no earlier version."""
-        raise ValueError(f"{self.name}: no migration from schema version {schema_version}")
+        """From version 1: windows were called minutes."""
+        if schema_version != 1:
+            raise ValueError(f"{self.name}: no migration from schema version {schema_version}")
+        old = msgspec.json.decode(state, type=dict[str, object])
+        names = {"minute": "window", "minute_count": "window_count", "minutes": "windows"}
+        return msgspec.json.encode({names.get(name, name): value for name, value in old.items()})
 
     def reduce(self, state: EvaluatorState, envelope: Envelope, now_ns: int) -> Reduced:
         """Fold one input."""
         match envelope.body:
             case Recovered(epoch=epoch):
-                return state, (Drive(StartEvaluator(epoch)),)
+                # The window that its predecessor left open, and the time since, were not watched whole.
+                begun = msgspec.structs.replace(state, window=0, window_count=0) if state.window else state
+                return begun, (Drive(StartEvaluator(epoch)),)
             case EvaluatorReady() as ready:
                 return (state if ready == state.ready else msgspec.structs.replace(state, ready=ready)), ()
             case OpportunityFound() as found:
                 return self._found(state, found, now_ns)
             case EvaluatorStatus():
-                return self._settle(state, now_ns) if state.alarms else (state, ())
+                return self._settle(self._counted(state, now_ns), now_ns)
             case HaltChanged():
                 return state, ()
             case _:
@@ -113,7 +132,7 @@ class Evaluator:
         if state.ready is not None:
             shown["cycles"] = f"{state.ready.cycles} over {state.ready.rows} symbols"
         shown["opportunities"] = str(state.opportunities)
-        shown["last minute"] = str(len(_within_minute(state.recent, now_ns)))
+        shown["last window"] = str(len(self._recent(state, now_ns)))
         if state.last is not None:
             age_s = max(0, now_ns - state.last.ts_event_ns) / 1e9
             shown["last"] = f"{' '.join(state.last.cycle)} net {state.last.net_return} ({age_s:.0f} s ago)"
@@ -123,34 +142,31 @@ class Evaluator:
         if found.dry_run is not True:
             return state, (Count("opportunity_not_dry"),)
         cycle = " ".join(found.cycle)
-        recent = (*_within_minute(state.recent, now_ns), Seen(now_ns, cycle))[-RECENT_MAX:]
-        minute, minute_count, minutes = _counted(state, now_ns)
+        counted = self._counted(state, now_ns)
         advanced = msgspec.structs.replace(
-            state,
+            counted,
             opportunities=state.opportunities + 1,
             cycles=_tallied(state.cycles, cycle),
-            recent=recent,
+            recent=(*self._recent(state, now_ns), Seen(now_ns, cycle))[-RECENT_MAX:],
             last=found,
-            minute=minute,
-            minute_count=minute_count + 1,
-            minutes=minutes,
+            window_count=counted.window_count + 1,
         )
         settled, alarms = self._settle(advanced, now_ns)
         return settled, (AppendLine("opportunities", found), Count("opportunities"), *alarms)
 
     def _settle(self, state: EvaluatorState, now_ns: int) -> Reduced:
-        """Raise and clear the alarms by what the last minute held; the same state object if they stand as they are."""
-        recent = _within_minute(state.recent, now_ns)
-        raised: dict[str, str] = {}
-        if len(recent) >= ONE_CYCLE_COUNT_MIN:
-            cycle, count = Counter(seen.cycle for seen in recent).most_common(1)[0]
-            if count * 100 >= ONE_CYCLE_SHARE_PERCENT * len(recent):
-                raised[ONE_CYCLE_ALARM] = f"{count} of the last minute's {len(recent)} opportunities are on {cycle}"
-        usual = max(1, sum(state.minutes) // max(1, len(state.minutes)))
-        in_minute = state.minute_count if now_ns // MINUTE_NS == state.minute else 0
-        known = len(state.minutes) >= HISTORY_MINUTES_MIN
-        if known and in_minute >= max(JUMP_COUNT_MIN, JUMP_FACTOR * usual):
-            raised[JUMP_ALARM] = f"{in_minute} opportunities in this minute; {usual} a minute were usual"
+        """Raise and clear the alarms by what the windows hold; the same state object if they stand as they are."""
+        limits, raised = self._limits, {}
+        most = find_most(
+            [seen.cycle for seen in self._recent(state, now_ns)], limits.one_cycle_count_min, limits.one_cycle_share
+        )
+        if most is not None:
+            raised[ONE_CYCLE_ALARM] = f"{most.taken} of the last window's {most.total} opportunities are on {most.name}"
+        match judge_rate(state.windows, state.window_count, limits.rate):
+            case Jump(came=came, usual=usual):
+                raised[JUMP_ALARM] = f"{came} opportunities in this window; {usual:.1f} a window were usual"
+            case Fall(windows=windows, usual=usual):
+                raised[FALL_ALARM] = f"no opportunity in {windows} whole windows; {usual:.1f} a window were usual"
         effects: list[Effect] = [RaiseAlarm(name, Severity.WARNING, text) for name, text in raised.items()]
         effects += [ClearAlarm(name) for name in state.alarms if name not in raised]
         names = tuple(sorted(raised))
@@ -158,20 +174,19 @@ class Evaluator:
             return state, tuple(effects)
         return msgspec.structs.replace(state, alarms=names), tuple(effects)
 
+    def _recent(self, state: EvaluatorState, now_ns: int) -> tuple[Seen, ...]:
+        return tuple(seen for seen in state.recent if now_ns - seen.ns < self._limits.window_ns)
 
-def _within_minute(recent: tuple[Seen, ...], now_ns: int) -> tuple[Seen, ...]:
-    return tuple(seen for seen in recent if now_ns - seen.ns < MINUTE_NS)
-
-
-def _counted(state: EvaluatorState, now_ns: int) -> tuple[int, int, tuple[int, ...]]:
-    """Return minute, its count so far, and the counts of those before it, empty minutes included."""
-    minute = now_ns // MINUTE_NS
-    if minute <= state.minute:
-        return state.minute, state.minute_count, state.minutes
-    if state.minute == 0:
-        return minute, 0, ()
-    empty = (0,) * min(minute - state.minute - 1, HISTORY_MINUTES)
-    return minute, 0, (*state.minutes, state.minute_count, *empty)[-HISTORY_MINUTES:]
+    def _counted(self, state: EvaluatorState, now_ns: int) -> EvaluatorState:
+        """Return the state in the window of now, those that ended in its history, empty ones included."""
+        window = now_ns // self._limits.window_ns
+        if window <= state.window:
+            return state
+        if state.window == 0:
+            return msgspec.structs.replace(state, window=window, window_count=0)
+        empty = (0,) * min(window - state.window - 1, HISTORY_WINDOWS)
+        windows = (*state.windows, state.window_count, *empty)[-HISTORY_WINDOWS:]
+        return msgspec.structs.replace(state, window=window, window_count=0, windows=windows)
 
 
 def _tallied(cycles: Mapping[str, int], cycle: str) -> dict[str, int]:

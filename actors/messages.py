@@ -24,6 +24,7 @@ from actors.cycle_messages import (
     StartExecutor,
     WriteCycleLine,
 )
+from actors.health_messages import StartWatch, SuspicionsFound
 from actors.market_messages import (
     AuditFinished,
     BookStatus,
@@ -201,10 +202,12 @@ __all__ = [
     "StartEvaluator",
     "StartExecutor",
     "StartFeed",
+    "StartWatch",
     "SubmitNotSent",
     "SubmitOrders",
     "SubmitSpotOrder",
     "SubmitWritten",
+    "SuspicionsFound",
     "TimerFired",
     "VenueErrorReported",
     "VenuePosition",
@@ -258,6 +261,8 @@ AnyMessage = (
     | EvaluatorStatus
     | BookStatus
     | PriceSeen
+    | StartWatch
+    | SuspicionsFound
     | ExecuteCycle
     | CycleOutcome
     | StartExecutor

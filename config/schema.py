@@ -12,6 +12,7 @@ from typing import Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 
+from config.alarms import Alarms
 from config.evaluator import Evaluator
 from config.exchange import Exchange, faults_of
 from config.limits import (
@@ -207,6 +208,7 @@ class Settings(Section, frozen=True):
     momentum: Momentum = Momentum()
     faults: Faults = Faults()
     console: Console = Console()
+    alarms: Alarms = Alarms()
 
 
 EXPLICIT_IN_LIVE = (

@@ -12,6 +12,8 @@ from kernels.fixed8_bytes import parse_fixed8
 from kernels.fold import FeedFold
 from kernels.frame_scan import N_FIGURES, TEXT_PADDING, scan_frame
 from kernels.frames import SymbolTable
+from kernels.latency_histogram import new_histogram, record
+from kernels.row_watch import RowWatch
 
 _MARKETS = (("B", "A"), ("C", "A"), ("C", "B"))
 
@@ -39,3 +41,5 @@ def warm() -> None:
     image.read_header(0)
     image.hold_down(0)
     parse_fixed8(text, 0, 3)
+    RowWatch(image, 1).look(2)
+    record(new_histogram(), 1)

@@ -24,6 +24,7 @@ def build_tree(settings: Settings) -> SupervisorSpec:
             _market(settings),
             _execution(settings),
             _research(settings),
+            _operations(settings),
         ),
     )
 
@@ -77,6 +78,10 @@ def _execution(settings: Settings) -> SupervisorSpec:
 def _research(settings: Settings) -> SupervisorSpec:
     sources = (_worker("source.momentum", "momentum"),) if settings.momentum.enabled else ()
     return _one_for_one(settings, "research", sources)
+
+
+def _operations(settings: Settings) -> SupervisorSpec:
+    return _one_for_one(settings, "operations", (_worker("health", "health"),))
 
 
 def _worker(role: str, builder: str, **options: str) -> ChildSpec:

@@ -57,11 +57,15 @@ class Inspector:
     def board(self) -> Board:
         """Read both halves of the health board; a report this program cannot read is left out of the table."""
         tree = self._fields(self._bus, KeyType.TREE)
-        health = self._fields(self._bus, KeyType.HEALTH)
         return Board(
             supervisors=tuple(msgspec.json.decode(tree[name], type=SupervisorReport) for name in sorted(tree)),
-            leaves=tuple(msgspec.json.decode(health[name], type=HealthReport) for name in sorted(health)),
+            leaves=self.leaves(),
         )
+
+    def leaves(self) -> tuple[HealthReport, ...]:
+        """Read the last report of every leaf actor there ever was, by role."""
+        health = self._fields(self._bus, KeyType.HEALTH)
+        return tuple(msgspec.json.decode(health[name], type=HealthReport) for name in sorted(health))
 
     def projection(self, key_type: KeyType) -> dict[str, dict[str, object]]:
         """One projection hash (orders, positions, outcomes): field → its JSON object."""

@@ -12,6 +12,7 @@ from actors.adapters.book_driver import BookDriver, BookOptions
 from actors.adapters.clock import SystemClock
 from actors.adapters.evaluator_driver import EvaluatorDriver, EvaluatorOptions
 from actors.adapters.feed_driver import FeedDriver, FeedOptions
+from actors.adapters.health_wiring import opportunity_limits
 from actors.adapters.redis_client import Purpose, connect
 from actors.book import Book
 from actors.evaluator import Evaluator
@@ -79,7 +80,9 @@ def evaluator(context: BuildContext) -> tuple[Evaluator, EvaluatorDriver]:
         header_stale_ms=exchange.header_stale_ms,
         dry_run=settings.evaluator.dry_run,
     )
-    return Evaluator(context.role, settings.evaluator.dry_run), EvaluatorDriver(options, SystemClock())
+    return Evaluator(context.role, settings.evaluator.dry_run, opportunity_limits(settings.alarms)), EvaluatorDriver(
+        options, SystemClock()
+    )
 
 
 def fees_of(exchange: Exchange) -> FeeTable:

@@ -11,7 +11,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from actors.adapters import market_wiring
+from actors.adapters import health_wiring, market_wiring
 from actors.adapters.assembly import Assembly, BuildContext, HostedDriver
 from actors.adapters.clock import SystemClock
 from actors.adapters.fault_plan import FaultPlan
@@ -49,6 +49,11 @@ def feed(context: BuildContext) -> Assembly:
 def evaluator(context: BuildContext) -> Assembly:
     """Cycles over the image."""
     return _assemble(context, *market_wiring.evaluator(context))
+
+
+def health(context: BuildContext) -> Assembly:
+    """The watch over what everybody counts."""
+    return _assemble(context, *health_wiring.health(context))
 
 
 def broker(context: BuildContext) -> Assembly:

@@ -9,6 +9,7 @@ from actors.core import new_core
 from actors.effects import AppendLine, ClearAlarm, Count, Drive, Effect, RaiseAlarm
 from actors.evaluator import (
     CYCLES_MAX,
+    FALL_ALARM,
     JUMP_ALARM,
     MINUTE_NS,
     ONE_CYCLE_ALARM,
@@ -123,6 +124,45 @@ def test_a_rate_many_times_its_own_history_is_called_out() -> None:
     assert raised == set()
     _, raised = after(state, [at % 5 for at in range(400)], 6 * MINUTE_NS, SECOND_NS // 10)
     assert raised == {JUMP_ALARM}
+
+
+def test_none_where_there_was_a_steady_rate_is_called_out_and_ends_with_the_next() -> None:
+    state, raised = after(NEW, [at % 5 for at in range(120)], MINUTE_NS, 2 * SECOND_NS)
+    assert raised == set()
+    now_ns, alarms = 5 * MINUTE_NS, {}
+    while now_ns < 7 * MINUTE_NS:
+        state, effects = step(ROLE, state, STATUS, now_ns)
+        alarms |= {
+            effect.name: now_ns for effect in effects if isinstance(effect, RaiseAlarm) and effect.name not in alarms
+        }
+        now_ns += SECOND_NS
+    assert alarms == {FALL_ALARM: 6 * MINUTE_NS}, "once a whole window without one has passed"
+    _, effects = step(ROLE, state, found(1), now_ns)
+    assert ClearAlarm(FALL_ALARM) in effects
+
+
+def test_a_jump_from_next_to_none_needs_no_hundreds() -> None:
+    """Field note 4 again: fifteen a minute, where one in ten minutes was usual."""
+    state, _ = after(NEW, [1, 2], MINUTE_NS, 10 * MINUTE_NS)
+    _, raised = after(state, [at % 5 for at in range(15)], 12 * MINUTE_NS, 4 * SECOND_NS)
+    assert raised == {JUMP_ALARM}
+
+
+def test_time_in_which_nothing_ran_is_no_history_of_nothing() -> None:
+    state, _ = after(NEW, [at % 5 for at in range(120)], MINUTE_NS, 2 * SECOND_NS)
+    state, _ = step(ROLE, state, Recovered(2), 60 * MINUTE_NS)
+    for second in range(50):
+        state, effects = step(ROLE, state, STATUS, 60 * MINUTE_NS + second * SECOND_NS)
+        assert effects == ()
+    assert state.windows == (30, 30, 30)
+
+
+def test_a_state_of_the_version_before_is_taken_over() -> None:
+    old = {"opportunities": 7, "minute": 5, "minute_count": 2, "minutes": [3, 4], "alarms": []}
+    state = msgspec.json.decode(ROLE.migrate(1, msgspec.json.encode(old)), type=EvaluatorState)
+    assert (state.window, state.window_count, state.windows, state.opportunities) == (5, 2, (3, 4), 7)
+    with pytest.raises(ValueError, match="0"):
+        ROLE.migrate(0, b"{}")
 
 
 def test_an_alarm_is_cleared_once_its_minute_is_over() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from actors.messages import AnyMessage
 from config.schema import Settings
+from kernels import market_watch
 from supervisors.engine import ExitCode
 from tests.chaos.engine_process import ROOT
 from tests.contract.test_documented_commands import DOCUMENTS
@@ -138,3 +139,14 @@ def test_the_exit_codes_of_the_readme_are_those_of_the_engine() -> None:
     text = (ROOT / "README.md").read_text("utf-8")
     shown = {int(code) for code in re.findall(r"^\| (\d+) \|", text, re.MULTILINE)}
     assert shown == {int(code) for code in ExitCode}
+
+
+def test_every_suspicion_has_its_page() -> None:
+    index = (ROOT / "docs" / "halts" / "README.md").read_text("utf-8")
+    page = (ROOT / "docs" / "halts" / "suspicious_figures.md").read_text("utf-8")
+    for name in (market_watch.ROWS_INVALID, market_watch.ROWS_SILENT, market_watch.CLAMPED, market_watch.REFERENCE):
+        assert f"`{name}`" in index
+        assert f"`{name}`" in page
+    for head in (market_watch.STAGE, market_watch.LAG, market_watch.REPEATS):
+        assert f"`{head}.*`" in index
+        assert f"`{head}." in page
