@@ -18,7 +18,8 @@ class Alarms(Section, frozen=True):
     """A window is what rates and shares are taken over; histories are of 30 windows.
 
     `expected_min`: how many should have come by the subject's own history, where none did. `majors` empty: the
-    `majors_top` symbols with the most updates. `repeats_ignored`: ends of counters' names that may grow for ever.
+    `majors_top` symbols with the most updates. `repeats_ignored`: parts of counters' names that may grow for ever: a
+    quiet symbol ages, and a candidate is refused when it gains nothing.
     """
 
     window_s: Seconds = 60.0
@@ -37,4 +38,4 @@ class Alarms(Section, frozen=True):
     lag_floor_ms: Milliseconds = 100
     lag_factor: Factor = 20.0
     repeats_windows: Windows = 5
-    repeats_ignored: tuple[str, ...] = ("skipped.aged",)
+    repeats_ignored: tuple[str, ...] = ("evaluator.skipped.aged", "evaluator.refused.")

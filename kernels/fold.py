@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
+import numpy as np
 import orjson
 
 from kernels.book_image import FeedCounters, FeedWriter, RowStatus
@@ -64,6 +65,12 @@ class FeedFold:
     def quantity_capped(self) -> int:
         """Of those parsed, frames with a quantity that Fixed8 does not hold."""
         return self._capped + self._usual.counts[2]
+
+    @property
+    def capped_rows(self) -> dict[int, int]:
+        """Of those, how many by row; rows without one are absent."""
+        capped = self._usual.capped_rows
+        return {row: int(capped[row]) for row in np.flatnonzero(capped).tolist()}
 
     @property
     def rejected(self) -> Counter[Reason]:
@@ -144,6 +151,7 @@ class FeedFold:
         self._writer.write_row(row, bid_px, bid_qty, ask_px, ask_qty, update_id, received_ns, capped)
         self._parsed += 1
         self._capped += capped
+        self._usual.capped_rows[row] += capped
         return row
 
     def _reject(self, rejected: Rejected) -> int:

@@ -44,7 +44,7 @@ Int64s = npt.NDArray[np.int64]
 
 # Places in the block.
 _TEXT, _LENGTHS, _SLOTS, _LOWER, _LOWER_AT, _UPPER, _UPPER_AT, _FIGURES = range(8)
-_ROWS, _FEEDS, _RING, _OWNED, _LATEST, _STATE = range(8, 14)
+_ROWS, _FEEDS, _RING, _OWNED, _LATEST, _STATE, _CAPPED_ROWS = range(8, 15)
 
 # Words of the state: whose rows; counts since the start; of the last call, the last row changed and where it stopped.
 _FEED, _EPOCH, _PARSED, _STALE, _CAPPED, _LAST_ROW, _STOPPED_AT, _N_STATE = range(8)
@@ -61,7 +61,7 @@ def _fold_frames(block: Int64s, first: int, count: int, start: int, received_ns:
     lower, lower_at = uint8s_in(block, _LOWER), int64s_in(block, _LOWER_AT)
     upper, upper_at = uint8s_in(block, _UPPER), int64s_in(block, _UPPER_AT)
     rows, feeds, ring = int64s_in(block, _ROWS), int64s_in(block, _FEEDS), int64s_in(block, _RING)
-    owned = uint8s_in(block, _OWNED)
+    owned, capped_rows = uint8s_in(block, _OWNED), int64s_in(block, _CAPPED_ROWS)
     state[_LAST_ROW] = NO_CHANGE
     for number in range(first, count):
         stop = start + lengths[number]
@@ -85,20 +85,22 @@ def _fold_frames(block: Int64s, first: int, count: int, start: int, received_ns:
         latest[row] = figures[UPDATE_ID]
         state[_PARSED] += 1
         state[_CAPPED] += capped
+        capped_rows[row] += capped
         state[_LAST_ROW] = row
     return count
 
 
 class FrameFold:
-    """The compiled fold of one writer's frames. `latest` is int64 [rows]: the last update id of each, shared with
-    whoever folds the other frames.
+    """The compiled fold of one writer's frames. Both int64 [rows] and shared with whoever folds the other frames:
+    `latest`, the last update id of each row, and `capped_rows`, its frames with a quantity that Fixed8 does not hold.
     """
 
-    __slots__ = ("_block", "_lengths", "_lengths_view", "_state", "_state_view", "_text_view", "latest")
+    __slots__ = ("_block", "_lengths", "_lengths_view", "_state", "_state_view", "_text_view", "capped_rows", "latest")
 
     def __init__(self, writer: FeedWriter, table: ScanTable) -> None:
         n_rows = writer.image.layout.n_rows
         self.latest = np.zeros(n_rows, dtype=np.int64)
+        self.capped_rows = np.zeros(n_rows, dtype=np.int64)
         self._lengths = np.zeros(FRAMES_MAX, dtype=np.int64)
         self._lengths_view = self._lengths.data
         self._state = np.zeros(_N_STATE, dtype=np.int64)
@@ -122,6 +124,7 @@ class FrameFold:
                 _OWNED: owned,
                 _LATEST: self.latest,
                 _STATE: self._state,
+                _CAPPED_ROWS: self.capped_rows,
             }
         )
         self._make_room(_TEXT_BYTES)

@@ -55,7 +55,7 @@ Where something must pass, a stage that never did is blocked too: there is no hi
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """When figures are suspicious. `majors` empty: the `majors_top` busiest. `repeats_ignored`: ends of names."""
+    """When figures are suspicious. `majors` empty: the `majors_top` busiest. `repeats_ignored`: parts of names."""
 
     window_ns: int = 60 * _S_NS
     stages: StageLimits = StageLimits()
@@ -68,7 +68,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     lag_factor: float = 20.0
     lag_floor_ms: float = 100.0
     repeats_windows: int = 5
-    repeats_ignored: tuple[str, ...] = ("skipped.aged",)
+    repeats_ignored: tuple[str, ...] = ("evaluator.skipped.aged", "evaluator.refused.")
 
 
 LIMITS: Final = Limits()
@@ -139,8 +139,12 @@ class MarketWatch:
             for name, by in counters.items():
                 if name.startswith("capped."):
                     self._capped[name.removeprefix("capped.")] += by
-                elif counts_degraded_path(name) and not f"{role}.{name}".endswith(self._limits.repeats_ignored):
-                    self._repeats.add(f"{role}.{name}", by)
+                elif counts_degraded_path(name):
+                    self._add_degraded(f"{role}.{name}", by)
+
+    def _add_degraded(self, name: str, by: int) -> None:
+        if not any(part in name for part in self._limits.repeats_ignored):
+            self._repeats.add(name, by)
 
     def _end_window(self) -> None:
         for stage in self._stages:

@@ -58,6 +58,7 @@ class SlotTotals(msgspec.Struct):
     gaps: int = 0
     held_down: int = 0
     rejected: Counter[str] = msgspec.field(default_factory=Counter)
+    capped_rows: Counter[int] = msgspec.field(default_factory=Counter)
     refused: Counter[str] = msgspec.field(default_factory=Counter)
 
 
@@ -183,7 +184,9 @@ class FeedConnection:
 
     def sum_totals(self) -> SlotTotals:
         """Return the totals, the fold in progress included."""
-        totals = msgspec.structs.replace(self.totals, rejected=Counter(self.totals.rejected))
+        totals = msgspec.structs.replace(
+            self.totals, rejected=Counter(self.totals.rejected), capped_rows=Counter(self.totals.capped_rows)
+        )
         _add(totals, self._fold)
         return totals
 
@@ -317,4 +320,5 @@ def _add(totals: SlotTotals, fold: FeedFold | None) -> None:
     totals.frames += fold.frames
     totals.parsed += fold.parsed
     totals.quantity_capped += fold.quantity_capped
+    totals.capped_rows.update(fold.capped_rows)
     totals.rejected.update({reason.value: count for reason, count in fold.rejected.items()})

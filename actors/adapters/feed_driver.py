@@ -26,6 +26,9 @@ from kernels.book_image import NO_FEED, FeedCounters, FeedWriter, RowStatus, for
 from kernels.frames import SymbolTable
 
 IMAGE_S_MAX: Final = 30.0
+CAPPED_SHOWN_MAX: Final = 100
+"""Symbols with clamped quantities that are counted by name; the total has all."""
+
 STATUS_NS: Final = 1_000_000_000
 _LOOK_S: Final = 0.05
 
@@ -145,6 +148,10 @@ class FeedDriver(DriverThread):
         progress["held_down"] = sum(total.held_down for total in totals)
         for total in totals:
             progress |= {f"refused.{name}": count for name, count in total.refused.items()}
+        capped = sum((total.capped_rows for total in totals), Counter[int]())
+        assert self._mapped is not None
+        symbols = self._mapped.record.symbols
+        progress |= {f"capped.{symbols[row].name}": count for row, count in capped.most_common(CAPPED_SHOWN_MAX)}
         self.worker.emit(status, key="status")
 
     def _capture(self, slot: str) -> CaptureFile | None:

@@ -140,6 +140,7 @@ def test_a_quantity_that_does_not_fit_is_capped_flagged_and_counted(scene: Scene
     assert row.ask_qty == 2**63 - 1
     told = scene.status()
     assert told.quantity_capped == 2
+    assert scene.feed.driver.counters[f"capped.{SYMBOL}"] == 2  # type: ignore[attr-defined]
     assert not told.rejected
 
 

@@ -101,11 +101,21 @@ def test_a_capped_quantity_is_valid_flagged_and_counted() -> None:
     values = image.read_row(0)
     assert values is not None
     assert (values.status, values.quantity_capped, values.bid_qty) == (RowStatus.VALID, True, COUNT_MAX)
-    assert (fold.quantity_capped, fold.parsed) == (1, 1)
+    assert (fold.quantity_capped, fold.parsed, fold.capped_rows) == (1, 1, {0: 1})
     fold.apply_frame(ticker("AUSDT", 6), 1)
     values = image.read_row(0)
     assert values is not None
     assert not values.quantity_capped
+
+
+def test_capped_quantities_are_counted_by_row_whichever_way_their_frame_is_written() -> None:
+    _, fold = folded()
+    usual = '{"stream":"ausdt@bookTicker","data":{"u":%d,"s":"AUSDT","b":"1.0","B":"%s","a":"2.0","A":"1.0"}}'
+    huge = "99999999999999999999.00000000"
+    fold.apply_frames([(usual % (number, huge)).encode() for number in (1, 2)] + [(usual % (3, "1.0")).encode()], 1)
+    fold.apply_frames([ticker("BUSDT", 5, qty=huge), ticker("AUSDT", 4, qty=huge)], 1)
+    assert fold.capped_rows == {0: 3, 1: 1}
+    assert fold.quantity_capped == 4
 
 
 def test_a_symbol_of_another_feed_is_unknown_here_whatever_its_frame_holds() -> None:
