@@ -65,7 +65,11 @@ class FeedStatus(Message, frozen=True):
 
 
 class LegUsed(msgspec.Struct, frozen=True):
-    """The row a decision used: values, sequence, and age when it was read."""
+    """The row a decision used: values, sequence, and age when it was read; the order that follows from it.
+
+    `ladder`: where there is a live one, all levels of the leg's side that the decision was taken on, best first, of
+    which it uses the top and the best behind it, `levels` together.
+    """
 
     leg: str
     bid_px: int
@@ -75,10 +79,22 @@ class LegUsed(msgspec.Struct, frozen=True):
     sequence: int
     venue_update_id: int
     age_ns: int
+    received_ns: int = 0
+    flags: int = 0
+    qty: int = 0
+    limit_px: int = 0
+    levels: int = 1
+    ladder: tuple[tuple[int, int], ...] = ()
+    ladder_sequence: int = 0
+    ladder_update_id: int = 0
+    ladder_age_ns: int = 0
 
 
 class OpportunityFound(Message, frozen=True):
-    """A cycle whose exact return, after fees, lots and minimum notional, is above the threshold. Exact decimals."""
+    """A cycle whose exact return, after fees, lots and minimum notional, is above the threshold. Exact decimals.
+
+    `fee_cost`: what fees paid in `fee_token` are worth in the start asset; not taken off `end_amount`.
+    """
 
     opportunity_id: str
     cycle: tuple[str, ...]
@@ -90,6 +106,9 @@ class OpportunityFound(Message, frozen=True):
     legs: tuple[LegUsed, ...]
     ts_event_ns: int
     dry_run: bool
+    evaluated_ns: int = 0
+    fee_token: str = ""
+    fee_cost: str = "0"
 
 
 class EvaluatorStatus(Message, frozen=True):

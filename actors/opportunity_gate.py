@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from actors.messages import LegUsed, OpportunityFound
 from kernels.book_image import Verdict
-from kernels.evaluate import Decision
+from kernels.evaluate import Decision, LegQuote, Step
 from kernels.evaluator import Evaluator
 from kernels.fixed8 import format_fixed8
 
@@ -69,19 +69,23 @@ class OpportunityGate:
         self._standing.difference_update(gone)
 
     def _close(self, changed: set[int], found: dict[int, Decision]) -> None:
-        legs = self._evaluator.index.legs
-        gone = [
-            cycle for cycle in self._standing if cycle not in found and not changed.isdisjoint(legs[cycle].tolist())
-        ]
+        legs_of = self._evaluator.index.legs_of
+        gone = [cycle for cycle in self._standing if cycle not in found and not changed.isdisjoint(legs_of(cycle)[0])]
         self._standing.difference_update(gone)
 
     def _confirmed(self, decision: Decision, now_ns: int) -> bool:
         evaluator = self._evaluator
-        for row, leg in zip(evaluator.index.legs[decision.cycle].tolist(), decision.legs, strict=True):
+        image, silence_ns = evaluator.image, evaluator.liveness_ns_max
+        rows, _ = evaluator.index.legs_of(decision.cycle)
+        for row, leg, step in zip(rows, decision.legs, decision.steps, strict=True):
             age_ns_max = int(evaluator.age_ns_max[row])
-            verdict, found = evaluator.image.read_live_row(row, now_ns, age_ns_max, evaluator.liveness_ns_max)
+            verdict, found = image.read_live_row(row, now_ns, age_ns_max, silence_ns)
             if verdict is not Verdict.LIVE or found is None or found.sequence != leg.row.sequence:
                 return False
+            if leg.ladder is not None and step.levels > 1:
+                verdict, ladder = image.read_live_ladder(row, now_ns, age_ns_max, silence_ns)
+                if verdict is not Verdict.LIVE or ladder is None or ladder.sequence != leg.ladder.sequence:
+                    return False
         return True
 
     def _may_tell(self, now_ns: int) -> bool:
@@ -97,19 +101,7 @@ class OpportunityGate:
 
     def _told(self, decision: Decision) -> OpportunityFound:
         self._number += 1
-        legs = tuple(
-            LegUsed(
-                leg=f"{leg.symbol}:{leg.side}",
-                bid_px=leg.row.bid_px,
-                bid_qty=leg.row.bid_qty,
-                ask_px=leg.row.ask_px,
-                ask_qty=leg.row.ask_qty,
-                sequence=leg.row.sequence,
-                venue_update_id=leg.row.venue_update_id,
-                age_ns=leg.age_ns,
-            )
-            for leg in decision.legs
-        )
+        legs = tuple(_used(leg, step) for leg, step in zip(decision.legs, decision.steps, strict=True))
         return OpportunityFound(
             opportunity_id=f"{self._prefix}.{self._number}",
             cycle=decision.path(),
@@ -121,4 +113,30 @@ class OpportunityGate:
             legs=legs,
             ts_event_ns=max(leg.row.received_ns for leg in decision.legs),
             dry_run=self._dry_run,
+            evaluated_ns=decision.evaluated_ns,
+            fee_token=decision.fee_token,
+            fee_cost=format_fixed8(decision.fee_cost),
         )
+
+
+def _used(leg: LegQuote, step: Step) -> LegUsed:
+    row, ladder = leg.row, leg.ladder
+    return LegUsed(
+        leg=f"{leg.symbol}:{leg.side}",
+        bid_px=row.bid_px,
+        bid_qty=row.bid_qty,
+        ask_px=row.ask_px,
+        ask_qty=row.ask_qty,
+        sequence=row.sequence,
+        venue_update_id=row.venue_update_id,
+        age_ns=leg.age_ns,
+        received_ns=row.received_ns,
+        flags=row.flags,
+        qty=step.qty,
+        limit_px=step.limit_px,
+        levels=step.levels,
+        ladder=ladder.levels if ladder else (),
+        ladder_sequence=ladder.sequence if ladder else 0,
+        ladder_update_id=ladder.venue_update_id if ladder else 0,
+        ladder_age_ns=ladder.age_ns if ladder else 0,
+    )

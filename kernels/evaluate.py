@@ -1,19 +1,19 @@
 """What a cycle returns, exactly: integer arithmetic on Fixed8 counts, every rounding against us.
 
-**A leg.** BUY takes base at the ask and pays quote, SELL gives base at the bid and gets quote. The limit price is the
-book's, rounded to the tick against us (a BUY up, a SELL down). The quantity is in whole lots, at most what stands at
-the top of the book and the symbol's maximum. A BUY's cost is rounded up, a SELL's proceeds down, and the fee up; each
-to 1e-8.
+**A leg.** BUY takes base at the asks and pays quote, SELL gives base at the bids and gets quote. The limit price is
+that of the worst level used, rounded to the tick against us (a BUY up, a SELL down). The quantity is in whole lots, at
+most what stands at the levels used and the symbol's maximum (`kernels.leg`). Without a ladder the top of the book is
+the one level.
 
 **The fee** is a share of what a leg receives and is taken from it; or, where fees are paid in a token, from the token's
 balance (`kernels.fees` says what is assumed of that): the leg then receives the whole amount, and the fee counts
 against the cycle with what it is worth in the start asset, carried there over the remaining legs at the tops of
 their books (which are never worse than what those legs get), rounded up once: `fee_cost`.
 
-**The size** is the largest that the three tops of book and the cap on the start asset let through. Found forwards:
-each leg takes as many lots as its input buys or its book holds. Then backwards: each earlier leg is cut to the fewest
-lots that still feed the next (and are legal), so that what is left over in an intermediate asset is less than a lot's
-worth. What is left over counts as nothing in `net_return`, which is (received - fee_cost) / spent in the start asset.
+**The size** is that which gains most over all the levels there are (`kernels.cycle_size`), of those whose net return is
+above the least asked for, where there is one; without ladders the largest that the tops and the cap on the start asset
+let through. What is left over in an intermediate asset counts as nothing in `net_return`, which is (received -
+fee_cost) / spent in the start asset.
 """
 
 from __future__ import annotations
@@ -26,9 +26,11 @@ from typing import NamedTuple
 import msgspec
 
 from kernels.book_image import Row, Verdict
+from kernels.cycle_size import walk
 from kernels.cycles import BUY, SIDE_NAMES
 from kernels.exchange_info import Symbol
 from kernels.fixed8 import SCALE, format_ratio
+from kernels.leg import Leg, leg_of
 
 
 class Refusal(enum.StrEnum):
@@ -54,20 +56,34 @@ class Terms(NamedTuple):
     fee_token: str = ""
 
 
-class LegQuote(msgspec.Struct, frozen=True, gc=False):
-    """One leg as it stood: market, side, the row it was read from, the verdict on that row and its age then."""
+class LadderUsed(msgspec.Struct, frozen=True):
+    """A ladder's side as it stood: (price, quantity) best first, and which it was. It is live."""
+
+    sequence: int
+    venue_update_id: int
+    age_ns: int
+    levels: tuple[tuple[int, int], ...]
+
+
+class LegQuote(msgspec.Struct, frozen=True):
+    """One leg as it stood: market, side, the row it was read from, the verdict on that row and its age then.
+
+    `ladder`: what stood behind the top, where there is a live one.
+    """
 
     symbol: str
     side: str
     row: Row
     verdict: Verdict
     age_ns: int
+    ladder: LadderUsed | None = None
 
 
 class Step(msgspec.Struct, frozen=True, gc=False):
-    """One leg's arithmetic, in counts: `qty` of base at `limit_px`; `residual` is what of its input is left over.
+    """One leg's arithmetic, in counts: `qty` of base at `limit_px` or better, over the best `levels`.
 
-    `fee` is in the asset received, and taken off `received` unless the decision names a token that it is paid in.
+    `residual` is what of its input is left over. `fee` is in the asset received, and taken off `received` unless the
+    decision names a token that it is paid in.
     """
 
     limit_px: int
@@ -76,6 +92,7 @@ class Step(msgspec.Struct, frozen=True, gc=False):
     fee: int
     received: int
     residual: int
+    levels: int = 1
 
 
 class Decision(msgspec.Struct, frozen=True):
@@ -110,21 +127,6 @@ class Decision(msgspec.Struct, frozen=True):
         return tuple(f"{leg.symbol}:{leg.side}" for leg in self.legs)
 
 
-class _Leg(NamedTuple):
-    """A leg ready for arithmetic: limit price, lots available, least legal quantity; counts all.
-
-    `taken_e8`: the fee's share that is taken from what is received, `fee_e8` unless a token pays it.
-    """
-
-    buy: bool
-    limit_px: int
-    qty_max: int
-    qty_min: int
-    lot_size: int
-    fee_e8: int
-    taken_e8: int
-
-
 def gross_return(quotes: Sequence[tuple[int, int, int]]) -> Fraction:
     """Return the exact product of the rates of (side, bid_px, ask_px) legs, prices above zero."""
     numerator = denominator = 1
@@ -142,32 +144,34 @@ def decide(
     rows: Sequence[tuple[Verdict, Row]],
     terms: Terms,
     now_ns: int,
+    ladders: Sequence[LadderUsed | None] = (),
 ) -> Decision:
     """Evaluate one cycle exactly, of any length. Never raises for what the market says; a refusal names the first
     reason met.
 
-    A leg that is not LIVE, or whose price on either side is not above zero, ends it before any arithmetic.
+    `ladders`: of each leg, of its own side, or None; no entry at all: none has one. A leg that is not LIVE, or whose
+    price on either side is not above zero, ends it before any arithmetic.
     """
+    behind = ladders or (None,) * len(sides)
     legs = tuple(
-        LegQuote(symbol.name, SIDE_NAMES[side], row, verdict, now_ns - row.received_ns)
-        for symbol, side, (verdict, row) in zip(symbols, sides, rows, strict=True)
+        LegQuote(symbol.name, SIDE_NAMES[side], row, verdict, now_ns - row.received_ns, ladder)
+        for symbol, side, (verdict, row), ladder in zip(symbols, sides, rows, behind, strict=True)
     )
     if any(leg.verdict is not Verdict.LIVE or leg.row.bid_px <= 0 or leg.row.ask_px <= 0 for leg in legs):
         return Decision(cycle, start_asset, legs, now_ns, Refusal.LEG_NOT_LIVE)
     prices = [(side, row.bid_px, row.ask_px) for side, (_, row) in zip(sides, rows, strict=True)]
     gross_text = format_ratio(gross_return(prices))
-    paid_in_token = bool(terms.fee_token)
     ready = [
-        _ready(symbol, side, row, fee_e8, paid_in_token)
-        for symbol, side, (_, row), fee_e8 in zip(symbols, sides, rows, terms.fees_e8, strict=True)
-    ]
-    quantities = _sized(ready, symbols, terms.start_max)
-    if isinstance(quantities, Refusal):
-        return Decision(cycle, start_asset, legs, now_ns, quantities, gross_text)
-    steps = _steps(ready, quantities)
-    spent, received = steps[0].spent, steps[-1].received
-    fee_cost = _fee_cost(steps, prices) if paid_in_token else 0
-    net = Fraction(received - fee_cost, spent)
+        leg_of(
+            symbol, side, row, fee_e8, bool(terms.fee_token),
+            ladder.levels if ladder else (), ladder.venue_update_id if ladder else 0,
+        )
+        for symbol, side, (_, row), fee_e8, ladder in zip(symbols, sides, rows, terms.fees_e8, behind, strict=True)
+    ]  # fmt: skip
+    best = _best(ready, prices, terms)
+    if isinstance(best, Refusal):
+        return Decision(cycle, start_asset, legs, now_ns, best, gross_text)
+    net = best.net
     return Decision(
         cycle=cycle,
         start_asset=start_asset,
@@ -176,12 +180,49 @@ def decide(
         refusal=None if net > terms.net_return_min else Refusal.NO_GAIN,
         gross_return=gross_text,
         net_return=format_ratio(net),
-        spent=spent,
-        received=received,
-        steps=steps,
+        spent=best.spent,
+        received=best.received,
+        steps=best.steps,
         fee_token=terms.fee_token,
-        fee_cost=fee_cost,
+        fee_cost=best.fee_cost,
     )
+
+
+class _Sized(NamedTuple):
+    """A plan's arithmetic."""
+
+    steps: tuple[Step, ...]
+    fee_cost: int
+
+    @property
+    def spent(self) -> int:
+        return self.steps[0].spent
+
+    @property
+    def received(self) -> int:
+        return self.steps[-1].received
+
+    @property
+    def net(self) -> Fraction:
+        return Fraction(self.received - self.fee_cost, self.spent)
+
+
+def _best(legs: list[Leg], prices: Sequence[tuple[int, int, int]], terms: Terms) -> _Sized | Refusal:
+    """Return the plan that gains most, of those above `net_return_min` where one is; the first of equals."""
+    if not all(leg.levels for leg in legs):
+        return Refusal.BELOW_TICK
+    best: _Sized | Refusal = Refusal.BELOW_LOT
+    best_rank: tuple[bool, int] | None = None
+    for quantities, failed in walk(legs, terms.start_max):
+        if failed >= 0:
+            best = best if best_rank else _too_small(quantities[-1], legs[failed].symbol)
+            continue
+        steps = _steps(legs, quantities)
+        one = _Sized(steps, _fee_cost(steps, prices) if terms.fee_token else 0)
+        rank = (one.net > terms.net_return_min, one.received - one.fee_cost - one.spent)
+        if best_rank is None or rank > best_rank:
+            best, best_rank = one, rank
+    return best
 
 
 def _fee_cost(steps: Sequence[Step], prices: Sequence[tuple[int, int, int]]) -> int:
@@ -189,34 +230,7 @@ def _fee_cost(steps: Sequence[Step], prices: Sequence[tuple[int, int, int]]) -> 
     worth = Fraction(0)
     for step, price in zip(steps, prices, strict=True):
         worth = worth * gross_return([price]) + step.fee
-    return _ceil_div(worth.numerator, worth.denominator)
-
-
-def _ready(symbol: Symbol, side: int, row: Row, fee_e8: int, paid_in_token: bool) -> _Leg:
-    tick, lot = symbol.tick_size, symbol.lot_size
-    limit_px = _up(row.ask_px, tick) if side == BUY else row.bid_px // tick * tick
-    available = min(row.ask_qty if side == BUY else row.bid_qty, symbol.max_qty) // lot * lot
-    notional_qty = _ceil_div(symbol.min_notional * SCALE, limit_px) if limit_px else 0
-    least = _up(max(symbol.min_qty, notional_qty), lot)
-    return _Leg(side == BUY, limit_px, available, least, lot, fee_e8, 0 if paid_in_token else fee_e8)
-
-
-def _sized(legs: list[_Leg], symbols: Sequence[Symbol], start_max: int | None) -> list[int] | Refusal:
-    """Return the quantity of each leg, forwards to the largest and backwards to the least that feeds it."""
-    if any(leg.limit_px == 0 for leg in legs):
-        return Refusal.BELOW_TICK
-    have = start_max if start_max is not None else _spends(legs[0], legs[0].qty_max)
-    quantities: list[int] = []
-    for leg, symbol in zip(legs, symbols, strict=True):
-        bought = min(leg.qty_max, have * SCALE // leg.limit_px if leg.buy else have)
-        qty = bought // leg.lot_size * leg.lot_size
-        if qty < leg.qty_min:
-            return _too_small(qty, symbol)
-        quantities.append(qty)
-        have = _receives(leg, qty)[1]
-    for at in range(len(legs) - 2, -1, -1):
-        quantities[at] = _least(legs[at], _spends(legs[at + 1], quantities[at + 1]))
-    return quantities
+    return -(-worth.numerator // worth.denominator)
 
 
 def _too_small(qty: int, symbol: Symbol) -> Refusal:
@@ -225,41 +239,11 @@ def _too_small(qty: int, symbol: Symbol) -> Refusal:
     return Refusal.BELOW_MIN_QTY if qty < symbol.min_qty else Refusal.BELOW_MIN_NOTIONAL
 
 
-def _steps(legs: list[_Leg], quantities: list[int]) -> tuple[Step, ...]:
+def _steps(legs: list[Leg], quantities: list[int]) -> tuple[Step, ...]:
     steps: list[Step] = []
     for leg, qty in zip(legs, quantities, strict=True):
-        spent = _spends(leg, qty)
-        fee, received = _receives(leg, qty)
+        fills, spent = leg.fills(qty), leg.spends(qty)
+        fee, received = leg.receives(qty)
         residual = steps[-1].received - spent if steps else 0
-        steps.append(Step(leg.limit_px, qty, spent, fee, received, residual))
+        steps.append(Step(fills[-1][0], qty, spent, fee, received, residual, len(fills)))
     return tuple(steps)
-
-
-def _spends(leg: _Leg, qty: int) -> int:
-    return _ceil_div(qty * leg.limit_px, SCALE) if leg.buy else qty
-
-
-def _receives(leg: _Leg, qty: int) -> tuple[int, int]:
-    """Return (fee, received), the fee rounded up."""
-    amount = qty if leg.buy else qty * leg.limit_px // SCALE
-    fee = _ceil_div(amount * leg.fee_e8, SCALE)
-    return fee, amount - fee if leg.taken_e8 else amount
-
-
-def _least(leg: _Leg, needed: int) -> int:
-    """Return the fewest whole lots, legal ones, that receive at least `needed`.
-
-    x - ceil(x f / S) = floor(x k / S) with k = S - f; that is >= n exactly when x >= n S / k, and floor(q p / S) >= x
-    exactly when q >= x S / p: two ceilings.
-    """
-    amount = _ceil_div(needed * SCALE, SCALE - leg.taken_e8)
-    qty = amount if leg.buy else _ceil_div(amount * SCALE, leg.limit_px)
-    return max(_up(qty, leg.lot_size), leg.qty_min)
-
-
-def _ceil_div(numerator: int, denominator: int) -> int:
-    return -(-numerator // denominator)
-
-
-def _up(count: int, step: int) -> int:
-    return _ceil_div(count, step) * step

@@ -12,9 +12,10 @@ import numpy.typing as npt
 
 from kernels import seqlock
 from kernels.book_image import LIVENESS_NS_MAX, NO_AGE_LIMIT, BookImage, Row, Verdict
-from kernels.cycles import CycleIndex
-from kernels.evaluate import Decision, Refusal, Terms, decide, gross_return
+from kernels.cycles import BUY, CycleIndex
+from kernels.evaluate import Decision, LadderUsed, Refusal, Terms, decide, gross_return
 from kernels.fees import FeeTable
+from kernels.image_layout import NO_LADDER
 from kernels.screen import kept_factors, screen_rows, screen_threshold
 
 Int32s = npt.NDArray[np.int32]
@@ -113,7 +114,8 @@ class Evaluator:
         start_max = self.start_max if isinstance(self.start_max, int | None) else self.start_max[start]
         fees_e8 = tuple(self.fees_e8[rows].tolist())
         terms = Terms(fees_e8, start_max, self.net_return_min, self.fees.token)
-        return decide(cycle, start, symbols, sides, read, terms, now_ns)
+        ladders = [self._ladder(row, side, now_ns) for row, side in zip(rows, sides, strict=True)]
+        return decide(cycle, start, symbols, sides, read, terms, now_ns, ladders)
 
     def gross_returns(self, now_ns: int) -> dict[int, Fraction]:
         """Return the exact gross return of every cycle whose three legs are live."""
@@ -138,3 +140,13 @@ class Evaluator:
     def _read(self, row: int, now_ns: int) -> tuple[Verdict, Row]:
         verdict, found = self.image.read_live_row(row, now_ns, int(self.age_ns_max[row]), self.liveness_ns_max)
         return verdict, found if found is not None else _UNREAD
+
+    def _ladder(self, row: int, side: int, now_ns: int) -> LadderUsed | None:
+        """Return the side of a row's ladder that a leg walks; None where there is none that is live."""
+        if self.image.row_ladder[row] == NO_LADDER:
+            return None
+        verdict, found = self.image.read_live_ladder(row, now_ns, int(self.age_ns_max[row]), self.liveness_ns_max)
+        if verdict is not Verdict.LIVE or found is None:
+            return None
+        levels = tuple((px, qty) for px, qty in (found.asks if side == BUY else found.bids).tolist())
+        return LadderUsed(found.sequence, found.venue_update_id, now_ns - found.received_ns, levels)

@@ -123,3 +123,65 @@ def test_more_than_the_bound_in_a_second_are_counted_and_not_told(market: Market
     market.quote(CROSS, CHEAP)
     decisions = market.evaluator.on_rows(np.array([CROSS], dtype=np.int32), NOW_NS + 10**9)
     assert len(market.gate.take(np.array([CROSS], dtype=np.int32), decisions, NOW_NS + 10**9)) == 1
+
+
+class DeepMarket(Market):
+    """The same with a ladder for the cross, of a feed of its own."""
+
+    def __init__(self) -> None:
+        buffer = bytearray(layout(3, 2, 64, n_ladders=1, ladder_levels=4).n_bytes)
+        self.image = format_image(buffer, [0, 0, 0], 2, 64, ladders=[(CROSS, 1)], ladder_levels=4)
+        self.writer, self.depth = FeedWriter(self.image, 0, 1), FeedWriter(self.image, 1, 1)
+        self.evaluator = Evaluator(build_index(SYMBOLS, "USDT"), self.image)
+        self.gate = OpportunityGate(self.evaluator, "evaluator:e1", dry_run=True)
+        self.updates = 0
+        self.writer.beat(NOW_NS)
+        self.depth.beat(NOW_NS)
+        self.quote(BTC, 100 * UNIT, 100 * UNIT)
+        self.quote(ETH, 10 * UNIT, 100 * UNIT)
+
+    def quote(self, row: int, bid_px: int, qty: int = UNIT) -> None:
+        self.updates += 1
+        self.writer.write_row(row, bid_px, qty, bid_px + bid_px // 1_000, qty, self.updates, NOW_NS)
+
+    def ladder(self, *asks: tuple[int, int]) -> None:
+        levels = np.array(asks, dtype=np.int64).reshape(-1, 2)
+        self.depth.write_ladder(CROSS, levels[:0], levels, self.updates, NOW_NS)
+
+
+def test_an_opportunity_is_sized_and_told_over_the_levels_of_a_live_ladder() -> None:
+    market = DeepMarket()
+    top = CHEAP + CHEAP // 1_000
+    market.ladder((top, UNIT), (top + 10**4, 5 * UNIT), (FAIR, 90 * UNIT))
+    (told,) = market.change(CROSS, CHEAP)
+    cross = next(leg for leg in told.legs if leg.leg.startswith("ETHBTC"))
+    assert (cross.qty, cross.levels, cross.limit_px) == (6 * UNIT, 2, top + 10**4)
+    assert cross.ladder == ((top, UNIT), (top + 10**4, 5 * UNIT), (FAIR, 90 * UNIT))
+    assert cross.ladder_sequence == 2
+    assert all(leg.ladder == () for leg in told.legs if leg is not cross)
+
+
+def test_a_ladder_that_changed_after_the_decision_leaves_it_untold_if_its_levels_were_used() -> None:
+    market = DeepMarket()
+    top = CHEAP + CHEAP // 1_000
+    market.ladder((top, UNIT), (top + 10**4, 5 * UNIT))
+    market.quote(CROSS, CHEAP)
+    decisions = market.decisions(CROSS)
+    market.ladder((top, UNIT))
+    changed = np.array([CROSS], dtype=np.int32)
+    assert market.gate.take(changed, decisions, NOW_NS) == []
+    assert market.gate.counts["unconfirmed"] == 1
+    # Where the top alone was used a change of the ladder takes nothing away.
+    decisions = market.decisions(CROSS)
+    market.ladder((top, UNIT), (FAIR, UNIT))
+    assert len(market.gate.take(changed, decisions, NOW_NS)) == 1
+
+
+def test_a_ladder_whose_feed_died_is_not_walked() -> None:
+    market = DeepMarket()
+    top = CHEAP + CHEAP // 1_000
+    market.ladder((top, UNIT), (top + 10**4, 5 * UNIT))
+    market.depth.down()
+    (told,) = market.change(CROSS, CHEAP)
+    cross = next(leg for leg in told.legs if leg.leg.startswith("ETHBTC"))
+    assert (cross.qty, cross.levels, cross.ladder) == (UNIT, 1, ())
