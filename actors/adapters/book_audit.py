@@ -12,7 +12,7 @@ from typing import Final
 
 import orjson
 
-from actors.adapters.venue_rest import VenueAway, VenueRest
+from actors.adapters.venue_rest import TICKERS_WEIGHT, VenueAway, VenueRest
 from actors.messages import AuditFinished
 from actors.ports import Clock
 from kernels.book_image import BookImage, Row, Verdict
@@ -43,7 +43,7 @@ class BookAudit:
     async def look(self) -> AuditFinished:
         """Compare once. Raises VenueAway; a reply that is no snapshot is one too."""
         before = self._standing()
-        entries = _entries(await self._rest.get(_PATH))
+        entries = _entries(await self._rest.get(_PATH, TICKERS_WEIGHT))
         await asyncio.sleep(SETTLE_S)
         after = self._standing()
         checked, suspects = 0, {}

@@ -23,7 +23,8 @@ from actors.adapters.book_audit import BookAudit
 from actors.adapters.book_snapshot import BookSnapshot
 from actors.adapters.driver_thread import DriverThread
 from actors.adapters.image_file import FeedSlot, MappedImage, open_image, remove_dead_folders, withdraw_record
-from actors.adapters.venue_rest import VenueAway, VenueRest
+from actors.adapters.venue_budget import VenueBudget, VenueLimits
+from actors.adapters.venue_rest import LISTING_WEIGHT, VenueAway, VenueRest
 from actors.market_rows import Assignment, assign_rows
 from actors.messages import AnyMessage, BookStatus, ImageOpened, OpenImage
 from actors.ports import Clock
@@ -63,6 +64,10 @@ class BookOptions(msgspec.Struct, frozen=True, kw_only=True):
     age_ms_max: int = 5_000
     header_stale_ms: int = 250
     audit_every_s: float = 30.0
+    depth_symbols: tuple[str, ...] = ()
+    depth_levels_max: int = 20
+    redundancy: int = 1
+    limits: VenueLimits = VenueLimits()
 
 
 class BookDriver(DriverThread):
@@ -102,7 +107,7 @@ class BookDriver(DriverThread):
         """Take `OpenImage`, once."""
         assert isinstance(command, OpenImage), f"a book takes no {type(command).__name__}"
         assert self._rest is None, "started twice"
-        self._rest = VenueRest(self._options.rest_url)
+        self._rest = VenueRest(self._options.rest_url, VenueBudget(self._options.limits, self._random_unit))
         self.worker.spawn(self._run(self._rest), "book")
 
     async def _run(self, rest: VenueRest) -> None:
@@ -151,7 +156,7 @@ class BookDriver(DriverThread):
             await asyncio.sleep(max(backoff.next_s(), told_s))
 
     async def _fetch(self, rest: VenueRest) -> Assignment:
-        body = await rest.get(_PATH)
+        body = await rest.get(_PATH, LISTING_WEIGHT)
         assignment = self._assigned(body)
         draft = self._run_dir / (COPY_NAME + ".draft")
         draft.write_bytes(body)
@@ -161,7 +166,12 @@ class BookDriver(DriverThread):
     def _assigned(self, body: bytes) -> Assignment:
         options = self._options
         return assign_rows(
-            parse_exchange_info(body), options.symbols, options.shards, options.symbols_per_connection_max
+            parse_exchange_info(body),
+            options.symbols,
+            options.shards,
+            options.symbols_per_connection_max,
+            options.depth_symbols,
+            options.redundancy,
         )
 
     async def _ask_again(self, rest: VenueRest, used: Assignment, source: str) -> None:
@@ -186,9 +196,17 @@ class BookDriver(DriverThread):
 
     def _open(self, assignment: Assignment, source: str) -> MappedImage:
         withdraw_record(self._run_dir)
-        feeds = [FeedSlot(name, role) for name, role in assignment.feeds]
-        mapped, created = open_image(self._run_dir, assignment.symbols, assignment.row_feed, feeds, source)
-        names = tuple(name for name, _ in assignment.feeds)
+        feeds = [FeedSlot(*slot) for slot in assignment.feeds]
+        mapped, created = open_image(
+            self._run_dir,
+            assignment.symbols,
+            assignment.row_feed,
+            feeds,
+            source,
+            ladders=assignment.ladders,
+            ladder_levels=self._options.depth_levels_max,
+        )
+        names = tuple(slot.name for slot in assignment.feeds)
         self.worker.emit(ImageOpened(mapped.record.image_id, len(assignment.symbols), names, created, source))
         return mapped
 

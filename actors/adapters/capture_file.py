@@ -1,8 +1,9 @@
 """Frames as they came, in a bounded binary file, so that any stretch can be replayed exactly.
 
 A file begins with `MAGIC`; a record is the receive time and the length, little-endian int64 and uint32, then the
-frame's bytes. Two files a connection: at `bytes_max` the current one takes the place of the one before. A record cut
-off at the end (the writer died) is no record.
+frame's bytes. A length of `EPOCH_MARK` is no frame: an epoch of the slot began then, and no row from before it counts.
+Two files a slot: at `bytes_max` the current one takes the place of the one before, so that read one after the other
+they are one stretch without a hole. A record cut off at the end (the writer died) is no record.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 MAGIC: Final = b"APEXCAP1"
+EPOCH_MARK: Final = 0xFFFF_FFFF
 _RECORD: Final = struct.Struct("<qI")
 
 
@@ -32,6 +34,10 @@ class CaptureFile:
             self._file = self._fresh()
         self._file.write(_RECORD.pack(received_ns, len(frame)))
         self._file.write(frame)
+
+    def mark_epoch(self, now_ns: int) -> None:
+        """Note that an epoch began. Raises OSError."""
+        self._file.write(_RECORD.pack(now_ns, EPOCH_MARK))
 
     def flush(self) -> None:
         """Hand what is buffered to the system."""
@@ -54,13 +60,22 @@ def previous(path: Path) -> Path:
     return path.with_suffix(".1" + path.suffix)
 
 
-def read_capture(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Yield (received_ns, frame) in order. Raises ValueError where it is no capture file."""
+def is_capture(path: Path) -> bool:
+    """Whether a file is one, by its first bytes. Raises OSError."""
+    with open(path, "rb") as file:
+        return file.read(len(MAGIC)) == MAGIC
+
+
+def read_capture(path: Path) -> Iterator[tuple[int, bytes | None]]:
+    """Yield (received_ns, frame) in order, with None for the begin of an epoch. Raises ValueError: no capture file."""
     with open(path, "rb") as file:
         if file.read(len(MAGIC)) != MAGIC:
             raise ValueError(f"{path} is no capture file")
         while len(head := file.read(_RECORD.size)) == _RECORD.size:
             received_ns, length = _RECORD.unpack(head)
+            if length == EPOCH_MARK:
+                yield received_ns, None
+                continue
             frame = file.read(length)
             if len(frame) < length:
                 return

@@ -1,8 +1,17 @@
-"""One connection of a feed: a combined bookTicker stream over WebSocket into the rows of one slot of the image.
+"""One connection of a feed: a combined stream over WebSocket into the rows (or ladders) of one slot of the image.
 
-Owns: its slot's header, ring and rows, through one `FeedWriter` a connection made. An epoch of the slot is a
-connection: it begins when the stream is open and ends with it, so that a row counts again only by a later frame. The
-venue's REST snapshot is never a row: it has no update id, so nobody can say whether it is older than a frame.
+Owns: its slot's header, ring, rows and ladders, through one `FeedWriter` an epoch. An epoch of the slot is unbroken
+knowledge: it begins when a stream is open and ends with it, so that a row counts again only by a later frame. The
+venue's REST snapshot of tickers is never a row: it has no update id, so nobody can say whether it is older than a
+frame.
+
+The venue ends every connection after 24 hours. Before that a second one is opened, make before break: from its first
+answered ping on it says whatever changes, and once the first has answered a ping sent after that, nothing older is on
+its way. Then the second takes the first's place in the same epoch; frames seen twice meanwhile are stale by id. If the
+first ends before, the second goes on in a new epoch.
+
+HTTP 414 (field note 6) is for more streams in one address than the venue takes: the next try names half as many there
+and asks for the others by messages.
 
 Full: nothing waits here longer than a read of the socket takes. Its frames are kept until it ends, or are FRAMES_MAX,
 and folded in one call; they carry the time at which the first of them was handed over. What cannot be read in time
@@ -12,54 +21,83 @@ waits in the socket, which shows as lag, then as a header that does not beat, an
 from __future__ import annotations
 
 import asyncio
-import urllib.parse
 from collections import Counter
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, Protocol
 
 import msgspec
-from picows import WSError, WSFrame, WSHandshakeError, WSListener, WSMsgType, WSTransport, ws_connect
+from picows import WSError, WSHandshakeError, ws_connect
 
 from actors.adapters.backoff import Backoff
 from actors.adapters.capture_file import CaptureFile
-from actors.adapters.feed_pulse import Beat, Pulse
-from actors.adapters.retry_after import retry_after_s
+from actors.adapters.feed_link import FRAME_BYTES_MAX, Guard, Link, stream_url
+from actors.adapters.feed_pulse import Beat
+from actors.adapters.venue_budget import VenueBudget
 from actors.ports import Clock
-from kernels.book_image import EPOCH_MAX, BookImage, FeedWriter
-from kernels.fold import FeedFold
-from kernels.frame_fold import FRAMES_MAX
-from kernels.frames import SymbolTable
+from kernels.book_image import EPOCH_MAX, BookImage, FeedCounters, FeedWriter
+from kernels.depth_fold import DepthFold
+from kernels.frames import Reason
 
-FRAME_BYTES_MAX: Final = 64 * 1024
-CONTROL_BYTES_MAX: Final = 125
-"""A longer frame is no control frame (RFC 6455, section 5.5), which tells text apart at a fraction of the cost."""
 HANDSHAKE_S_MAX: Final = 5.0
 RECONNECT_S_MIN: Final = 0.1
 RECONNECT_S_MAX: Final = 5.0
 STABLE_S: Final = 5.0
 """A connection that lasted this long was a good one: only then does the next wait begin short again."""
 
+HANDOVER_S_MAX: Final = 60.0
+"""A second connection that has not taken over by then is given up, and another is tried."""
+
+LIFE_JITTER: Final = 0.1
+"""Of its life, by which a connection's is shortened at random: not all of a feed's change at once."""
+
 CONNECTIONS_BITS: Final = 20
 """An epoch of a slot is the role's epoch and, in the low bits, the number of the connection within it."""
 
 
-OnFrame = Callable[[WSTransport, WSFrame], None]
-Guard = Callable[[OnFrame], OnFrame]
+class Fold(Protocol):
+    """What makes rows of frames, for one epoch: `kernels.fold.FeedFold` or `kernels.depth_fold.DepthFold`."""
+
+    @property
+    def frames(self) -> int: ...
+    @property
+    def parsed(self) -> int: ...
+    @property
+    def quantity_capped(self) -> int: ...
+    @property
+    def capped_rows(self) -> Mapping[int, int]: ...
+    @property
+    def rejected(self) -> Counter[Reason]: ...
+    def apply_frames(self, frames: Sequence[bytes], received_ns: int) -> bool: ...
+    def counters(self) -> FeedCounters: ...
+
+
+class SlotTerms(msgspec.Struct, frozen=True, kw_only=True):
+    """How a slot is followed. `life_s`: after so long the next connection takes over."""
+
+    slot: int
+    role_epoch: int
+    ws_url: str
+    streams: tuple[str, ...]
+    stale_ns: int
+    life_s: float
 
 
 class SlotTotals(msgspec.Struct):
-    """A connection's totals since this incarnation began. Frames = parsed + the sum of rejected."""
+    """A slot's totals since this incarnation began. Frames = parsed + the sum of rejected."""
 
     frames: int = 0
     parsed: int = 0
     quantity_capped: int = 0
     connections: int = 0
+    handovers: int = 0
     beats_withheld: int = 0
     gaps: int = 0
     held_down: int = 0
     rejected: Counter[str] = msgspec.field(default_factory=Counter)
     capped_rows: Counter[int] = msgspec.field(default_factory=Counter)
     refused: Counter[str] = msgspec.field(default_factory=Counter)
+    depth: Counter[str] = msgspec.field(default_factory=Counter)
+    """What diffs and snapshots came to."""
 
 
 class FeedConnection:
@@ -67,12 +105,10 @@ class FeedConnection:
 
     def __init__(
         self,
-        slot: int,
+        terms: SlotTerms,
         image: BookImage,
-        table: SymbolTable,
-        role_epoch: int,
-        url: str,
-        stale_ns: int,
+        make_fold: Callable[[FeedWriter], Fold],
+        budget: VenueBudget,
         clock: Clock,
         random_unit: Callable[[], float],
         on_rows: Callable[[], None],
@@ -82,18 +118,17 @@ class FeedConnection:
         """`on_rows` is called when rows changed, once a read; `guard` ends the process for an exception in it."""
         self.reason = "not connected yet"
         self.totals = SlotTotals()
-        self._slot, self._image, self._table = slot, image, table
-        self._role_epoch, self._url, self._stale_ns = role_epoch, url, stale_ns
-        self._clock, self._on_rows, self._capture = clock, on_rows, capture
-        self._backoff = Backoff(RECONNECT_S_MIN, RECONNECT_S_MAX, random_unit)
+        self._terms, self._image, self._make_fold, self._budget = terms, image, make_fold, budget
+        self._clock, self._random_unit, self._on_rows, self._capture = clock, random_unit, on_rows, capture
         self._guard = guard
+        self._backoff = Backoff(RECONNECT_S_MIN, RECONNECT_S_MAX, random_unit)
+        self._in_address = len(terms.streams)
         self._number = 0
-        self._transport: WSTransport | None = None
+        self._current: Link | None = None
+        self._next: Link | None = None
+        self._asked_before: int | None = None
         self._writer: FeedWriter | None = None
-        self._fold: FeedFold | None = None
-        self._pulse: Pulse | None = None
-        self.partial = b""
-        """The message in several frames that is under way."""
+        self.fold_in_use: Fold | None = None
         self._beat_ns = 0
 
     # ---- connecting
@@ -102,71 +137,135 @@ class FeedConnection:
         """Connect, and again, until cancelled. Raises Fenced if a later incarnation has the slot."""
         loop = asyncio.get_running_loop()
         while True:
-            told_s, began_s = 0.0, loop.time()
-            try:
-                transport, _ = await ws_connect(
-                    self._listener,
-                    self._url,
-                    websocket_handshake_timeout=HANDSHAKE_S_MAX,
-                    enable_auto_pong=False,
-                    max_frame_size=FRAME_BYTES_MAX,
-                    max_redirects=0,
-                )
-                await transport.wait_disconnected()
-            except WSHandshakeError as error:
-                told_s = self._refused(error)
-            except (OSError, TimeoutError, WSError) as error:
-                self.reason = f"{type(error).__name__}: {error}"[:200]
+            await self._budget.connect()
+            began_s = loop.time()
+            link = await self._open()
+            if link is not None:
+                await self._follow(link)
             self._ended()
             if loop.time() - began_s >= STABLE_S:
                 self._backoff.reset()
-            await asyncio.sleep(max(self._backoff.next_s(), told_s))
+            await asyncio.sleep(self._backoff.next_s())
 
-    def opened(self, transport: WSTransport) -> None:
-        """The stream is open: the slot's next epoch begins."""
-        self._transport = transport
+    async def _open(self) -> Link | None:
+        """Return a link that is open, None where the venue did not take it."""
+        terms = self._terms
+        first, more = terms.streams[: self._in_address], terms.streams[self._in_address :]
+        link = Link(self, first, more, terms.stale_ns, self._clock, self._guard)
+        try:
+            await ws_connect(
+                lambda: link,
+                stream_url(terms.ws_url, first),
+                websocket_handshake_timeout=HANDSHAKE_S_MAX,
+                enable_auto_pong=False,
+                max_frame_size=FRAME_BYTES_MAX,
+                max_redirects=0,
+            )
+        except WSHandshakeError as error:
+            self._refused(error)
+            return None
+        except (OSError, TimeoutError, WSError) as error:
+            self.note(link, f"{type(error).__name__}: {error}"[:200])
+            return None
+        self._budget.answered()
+        return link
+
+    async def _follow(self, link: Link) -> None:
+        """Stay with a link, and with the one that takes its place, until the last is over."""
+        life_s = self._terms.life_s * (1.0 - LIFE_JITTER * self._random_unit())
+        while True:
+            over = asyncio.ensure_future(_over(link))
+            try:
+                await asyncio.wait({over}, timeout=life_s)
+                if not over.done():
+                    successor = await self._second(over)
+                    if successor is None:
+                        life_s = self._backoff.next_s()
+                        continue
+                    link, life_s = successor, self._terms.life_s * (1.0 - LIFE_JITTER * self._random_unit())
+                elif self._current is not None and self._current is not link:
+                    link = self._current
+                else:
+                    return
+            finally:
+                over.cancel()
+
+    async def _second(self, first_over: asyncio.Future[None]) -> Link | None:
+        """Open a second link and wait until it took the first's place; None where it did not come to that."""
+        await self._budget.connect()
+        second = await self._open()
+        if second is None:
+            return None
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + HANDOVER_S_MAX
+        over = asyncio.ensure_future(_over(second))
+        try:
+            while self._current is not second:
+                if over.done() or loop.time() > deadline:
+                    self._drop_next(second)
+                    return None
+                await asyncio.wait({over, first_over}, timeout=0.05, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            over.cancel()
+        return second
+
+    def opened(self, link: Link) -> None:
+        """The stream is open: the slot's next epoch begins, or this link is the next of the present one."""
         self.totals.connections += 1
-        self.reason = ""
-        self._begin_epoch()
-        self._pulse = Pulse(self._clock.now_ns(), self._stale_ns)
-        self._beat(self._clock.now_ns())
+        if self._current is not None:
+            self._next, self._asked_before = link, None
+            return
+        self._begin(link)
 
-    def ended(self, transport: WSTransport) -> None:
+    def ended(self, link: Link) -> None:
         """The stream is over: no row of it counts from here on."""
-        if transport is self._transport:
+        if link is self._next:
+            self._next = None
+        elif link is self._current:
             self.reason = self.reason or "connection lost"
+            successor, self._next = self._next, None
             self._ended()
+            if successor is not None:
+                self._begin(successor)
+
+    def note(self, link: Link, reason: str) -> None:
+        """Say why the slot is about to be down; of a second link nobody needs to know."""
+        if self._current is None or link is self._current:
+            self.reason = reason
 
     def close(self) -> None:
-        """End the epoch and the connection."""
-        transport = self._transport
+        """End the epoch and the connections."""
+        links = [link for link in (self._current, self._next) if link is not None]
+        self._next = None
         self._ended()
-        if transport is not None:
-            transport.disconnect(graceful=False)
+        for link in links:
+            link.cut()
 
     # ---- life
 
     @property
     def is_live(self) -> bool:
         """Whether readers may take its rows now."""
-        return self._writer is not None and self._clock.now_ns() - self._beat_ns <= self._stale_ns
+        return self._writer is not None and self._clock.now_ns() - self._beat_ns <= self._terms.stale_ns
 
     def tick(self, now_ns: int) -> None:
         """Beat, or do not; ask the venue; give up a connection that has not answered for long."""
-        transport, pulse, writer = self._transport, self._pulse, self._writer
-        if transport is None or pulse is None or writer is None:
+        self._tick_next(now_ns)
+        link, writer = self._current, self._writer
+        if link is None or writer is None:
             return
-        if self._image.read_header(self._slot).held_down_epoch >= writer.epoch:
+        if self._image.read_header(self._terms.slot).held_down_epoch >= writer.epoch:
             self.totals.held_down += 1
             self._retire()
             self._begin_epoch()
+        pulse = link.pulse
         gaps = pulse.gaps
         beat = pulse.tick(now_ns)
         self.totals.gaps += pulse.gaps - gaps
         if beat is Beat.DEAD:
             self.reason = "no answer to a ping: half-open"
-            transport.disconnect(graceful=False)
-            self._ended()
+            link.cut()
+            self.ended(link)
             return
         if beat is Beat.LIVE:
             self.reason = ""
@@ -174,147 +273,124 @@ class FeedConnection:
         else:
             self.totals.beats_withheld += 1
             self.reason = "a ping is unanswered"
-        payload = pulse.ping(now_ns)
-        if payload:
-            transport.send_ping(payload)
+        link.ask(now_ns)
 
     def lag_ns(self) -> int:
         """Return the last ping's time there and back."""
-        return self._pulse.lag_ns if self._pulse is not None else 0
+        return self._current.pulse.lag_ns if self._current is not None else 0
 
     def sum_totals(self) -> SlotTotals:
         """Return the totals, the fold in progress included."""
         totals = msgspec.structs.replace(
-            self.totals, rejected=Counter(self.totals.rejected), capped_rows=Counter(self.totals.capped_rows)
+            self.totals,
+            rejected=Counter(self.totals.rejected),
+            capped_rows=Counter(self.totals.capped_rows),
+            refused=Counter(self.totals.refused),
+            depth=Counter(self.totals.depth),
         )
-        _add(totals, self._fold)
+        _add(totals, self.fold_in_use)
         return totals
+
+    # ---- frames
+
+    def fold(self, link: Link, frames: list[bytes], received_ns: int) -> None:
+        """Fold the frames of one read of either link, in their order; wake whoever waits for rows if one changed."""
+        fold = self.fold_in_use
+        if fold is None or (link is not self._current and link is not self._next):
+            return
+        if self._capture is not None:
+            for payload in frames:
+                self._capture.write(received_ns, payload)
+        if fold.apply_frames(frames, received_ns):
+            self._on_rows()
 
     # ---- inside
 
-    def _listener(self) -> WSListener:
-        return _Listener(self, self._guard)
+    def _begin(self, link: Link) -> None:
+        self._current = link
+        self.reason = ""
+        self._begin_epoch()
+        self._beat(self._clock.now_ns())
 
     def _begin_epoch(self) -> None:
         self._number += 1
-        epoch = (self._role_epoch << CONNECTIONS_BITS) + self._number
+        epoch = (self._terms.role_epoch << CONNECTIONS_BITS) + self._number
         assert self._number < 1 << CONNECTIONS_BITS, "more connections than an incarnation may have"
         assert epoch <= EPOCH_MAX, "more incarnations than a slot's epochs can number"
-        self._writer = FeedWriter(self._image, self._slot, epoch)
-        self._fold = FeedFold(self._writer, self._table)
-        self.partial = b""
+        self._writer = FeedWriter(self._image, self._terms.slot, epoch)
+        self.fold_in_use = self._make_fold(self._writer)
+        if self._capture is not None:
+            self._capture.mark_epoch(self._clock.now_ns())
 
     def _ended(self) -> None:
         if self._writer is not None:
             self._writer.down()
         self._retire()
-        self._transport = self._writer = self._pulse = None
+        self._current = self._writer = None
 
     def _retire(self) -> None:
-        _add(self.totals, self._fold)
-        self._fold = None
+        _add(self.totals, self.fold_in_use)
+        self.fold_in_use = None
 
-    def _refused(self, error: WSHandshakeError) -> float:
-        """Return how long the venue said to stay away."""
+    def _tick_next(self, now_ns: int) -> None:
+        """Let the second link take over once it says everything and the first has said all that was before."""
+        first, second = self._current, self._next
+        if first is None or second is None:
+            return
+        if second.pulse.tick(now_ns) is Beat.DEAD:
+            self._drop_next(second)
+            return
+        second.ask(now_ns)
+        if self._asked_before is None:
+            if second.is_subscribed and second.pulse.answered > 0:
+                self._asked_before = first.pulse.asked
+        elif first.pulse.answered > self._asked_before and second.pulse.tick(now_ns) is Beat.LIVE:
+            self._current, self._next = second, None
+            self.totals.handovers += 1
+            first.cut()
+
+    def _drop_next(self, link: Link) -> None:
+        if self._next is link:
+            self._next = None
+            link.cut()
+
+    def _refused(self, error: WSHandshakeError) -> None:
         response = error.response
         status = int(response.status) if response is not None else 0
-        self.reason = f"HTTP {status} at the upgrade" if status else f"handshake: {error}"[:200]
+        reason = f"HTTP {status} at the upgrade" if status else f"handshake: {error}"[:200]
+        if status == 414:
+            reason += (
+                f": {self._in_address} streams in one address are more than the venue takes. "
+                "Remedy: lower exchange.symbols_per_connection_max"
+            )
+            self._in_address = max(1, self._in_address // 2)
+        if self._current is None:
+            self.reason = reason
         self.totals.refused[f"http_{status}" if status else "handshake"] += 1
-        return retry_after_s(status, response.headers.get("Retry-After") if response is not None else None)
+        self._budget.refused(status, response.headers.get("Retry-After") if response is not None else None)
 
     def _beat(self, now_ns: int) -> None:
         assert self._writer is not None
-        assert self._fold is not None
-        self._writer.beat(now_ns, self.lag_ns(), self._fold.counters())
+        assert self.fold_in_use is not None
+        self._writer.beat(now_ns, self.lag_ns(), self.fold_in_use.counters())
         self._beat_ns = now_ns
 
-    # ---- frames
 
-    def now_ns(self) -> int:
-        """The clock."""
-        return self._clock.now_ns()
-
-    def fold(self, transport: WSTransport, frames: list[bytes], received_ns: int) -> None:
-        """Fold the frames of one read, in their order; wake whoever waits for rows if one changed."""
-        if transport is not self._transport:
-            return
-        assert self._fold is not None
-        if self._capture is not None:
-            for payload in frames:
-                self._capture.write(received_ns, payload)
-        if self._fold.apply_frames(frames, received_ns):
-            self._on_rows()
-
-    def take(self, transport: WSTransport, frame: WSFrame) -> None:
-        """Take a frame that may be control, or a part of a message."""
-        if transport is not self._transport:
-            return
-        match frame.msg_type:
-            case WSMsgType.TEXT | WSMsgType.BINARY | WSMsgType.CONTINUATION:
-                self._part(transport, frame)
-            case WSMsgType.PONG:
-                if self._pulse is not None:
-                    self._pulse.pong(frame.get_payload_as_bytes(), self._clock.now_ns())
-            case WSMsgType.PING:
-                transport.send_pong(frame.get_payload_as_bytes())
-            case WSMsgType.CLOSE:
-                self.reason = f"closed by the venue: {int(frame.get_close_code().value)}"
-                transport.disconnect()
-
-    def _part(self, transport: WSTransport, frame: WSFrame) -> None:
-        self.partial += frame.get_payload_as_bytes()
-        # Past the bound it is folded as it is: it is no frame, and says so for every row of the connection.
-        if frame.fin or len(self.partial) > FRAME_BYTES_MAX:
-            payload, self.partial = self.partial, b""
-            self.fold(transport, [payload], self._clock.now_ns())
+async def _over(link: Link) -> None:
+    """Return when a link is over."""
+    assert link.transport is not None
+    try:
+        await link.transport.wait_disconnected()
+    except (OSError, TimeoutError, WSError):
+        return
 
 
-class _Listener(WSListener):
-    """One transport's. The frames of a read wait in `_read`; anything else is taken behind them."""
-
-    def __init__(self, connection: FeedConnection, guard: Guard) -> None:
-        self._connection = connection
-        self._read: list[bytes] = []
-        self._received_ns = 0
-        self._fold_read, self._take = guard(self._folded), guard(self._taken)
-
-    def on_ws_connected(self, transport: WSTransport) -> None:
-        """The upgrade is done; frames may follow in the same read."""
-        self._connection.opened(transport)
-
-    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        """One frame. This is what Python costs a frame: nothing stands here that could stand in the fold."""
-        if frame.payload_size > CONTROL_BYTES_MAX and frame.fin and not self._connection.partial:
-            read = self._read
-            if not read:
-                self._received_ns = self._connection.now_ns()
-            read.append(frame.get_payload_as_bytes())
-            if frame.last_in_buffer or len(read) >= FRAMES_MAX:
-                self._fold_read(transport, frame)
-        else:
-            self._take(transport, frame)
-
-    def _folded(self, transport: WSTransport, frame: WSFrame) -> None:
-        read, self._read = self._read, []
-        self._connection.fold(transport, read, self._received_ns)
-
-    def _taken(self, transport: WSTransport, frame: WSFrame) -> None:
-        if self._read:
-            self._folded(transport, frame)
-        self._connection.take(transport, frame)
-
-    def on_ws_disconnected(self, transport: WSTransport) -> None:
-        """However it ended."""
-        self._connection.ended(transport)
+def ticker_streams(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the streams of these symbols' tops."""
+    return tuple(f"{name.lower()}@bookTicker" for name in names)
 
 
-def stream_url(ws_url: str, names: list[str]) -> str:
-    """Return the address of the combined stream of these symbols; outside ASCII, percent-encoded UTF-8."""
-    streams = "/".join(urllib.parse.quote(name.lower(), safe="") + "@bookTicker" for name in names)
-    return f"{ws_url.rstrip('/')}/stream?streams={streams}"
-
-
-def _add(totals: SlotTotals, fold: FeedFold | None) -> None:
+def _add(totals: SlotTotals, fold: Fold | None) -> None:
     if fold is None:
         return
     totals.frames += fold.frames
@@ -322,3 +398,5 @@ def _add(totals: SlotTotals, fold: FeedFold | None) -> None:
     totals.quantity_capped += fold.quantity_capped
     totals.capped_rows.update(fold.capped_rows)
     totals.rejected.update({reason.value: count for reason, count in fold.rejected.items()})
+    if isinstance(fold, DepthFold):
+        totals.depth.update(fold.outcomes)

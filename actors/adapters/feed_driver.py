@@ -9,20 +9,26 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from actors.adapters.capture_file import CaptureFile
+from actors.adapters.depth_snapshots import DepthSnapshots
 from actors.adapters.driver_thread import DriverThread
-from actors.adapters.feed_connection import FeedConnection, stream_url
+from actors.adapters.feed_connection import FeedConnection, Fold, SlotTerms, ticker_streams
 from actors.adapters.image_file import MappedImage, find_image
+from actors.adapters.venue_budget import VenueBudget, VenueLimits
+from actors.adapters.venue_rest import VenueRest
 from actors.adapters.wake import WakeSender
 from actors.messages import AnyMessage, FeedStatus, StartFeed
 from actors.ports import Clock
-from kernels.book_image import NO_FEED, FeedCounters, FeedWriter, RowStatus, format_image, layout
+from kernels.book_image import FeedCounters, FeedWriter, RowStatus, format_image, layout
+from kernels.depth_fold import DepthFold
+from kernels.depth_frames import DEPTH_KIND
+from kernels.fold import FeedFold
 from kernels.frames import SymbolTable
 
 IMAGE_S_MAX: Final = 30.0
@@ -38,14 +44,17 @@ class ImageLost(RuntimeError):
 
 
 class FeedOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """`capture_mb_max` 0: no capture files."""
+    """`capture_mb_max` 0: no capture files. `rest_url` is for depth snapshots. `limits`: this process's share."""
 
     role: str
     run_dir: str
     ws_url: str
+    rest_url: str = ""
     header_write_ms: int = 50
     header_stale_ms: int = 250
     capture_mb_max: int = 0
+    connection_life_s: float = 82_800.0
+    limits: VenueLimits = VenueLimits()
 
 
 class FeedDriver(DriverThread):
@@ -57,6 +66,9 @@ class FeedDriver(DriverThread):
         self._run_dir = Path(options.run_dir)
         self._connections: dict[str, FeedConnection] = {}
         self._captures: list[CaptureFile] = []
+        self._snapshots: list[DepthSnapshots] = []
+        self._rest: VenueRest | None = None
+        self._budget: VenueBudget
         self._wake = WakeSender(self._run_dir)
         self._mapped: MappedImage | None = None
         self._status_ns = 0
@@ -77,32 +89,69 @@ class FeedDriver(DriverThread):
 
     async def _run(self, role_epoch: int) -> None:
         mapped = self._mapped = await wait_for_image(self._run_dir, writable=True)
-        record, options = mapped.record, self._options
-        table = SymbolTable(record.symbols)
+        options, image = self._options, mapped.image
+        table = SymbolTable(mapped.record.symbols)
         warm_writer()
-        names_of: dict[int, list[str]] = {}
-        for symbol, owner in zip(record.symbols, record.row_feed, strict=True):
-            if owner != NO_FEED:
-                names_of.setdefault(owner, []).append(symbol.name)
-        for number, slot in enumerate(record.feeds):
-            if slot.role == options.role and number in names_of:
-                connection = FeedConnection(
-                    number,
-                    mapped.image,
-                    table,
-                    role_epoch,
-                    stream_url(options.ws_url, names_of[number]),
-                    options.header_stale_ms * 1_000_000,
-                    self._clock,
-                    self._random_unit,
-                    self._wake.send,
-                    self.worker.guard,
-                    self._capture(slot.name),
-                )
-                self._connections[slot.name] = connection
-                self.worker.spawn(connection.run(), f"feed.{slot.name}")
+        self._budget = VenueBudget(options.limits, self._random_unit)
+        try:
+            for number, slot in enumerate(mapped.record.feeds):
+                if slot.role == options.role:
+                    rows, deep = image.rows_of(number).tolist(), image.ladder_rows_of(number).tolist()
+                    if rows:
+                        self._connect(role_epoch, number, rows, table, lambda writer: FeedFold(writer, table))
+                    if deep:
+                        self._connect_depth(role_epoch, number, deep, table)
+            await self._tick_on()
+        finally:
+            if self._rest is not None:
+                await self._rest.close()
+
+    def _connect(
+        self,
+        role_epoch: int,
+        number: int,
+        rows: Sequence[int],
+        table: SymbolTable,
+        make_fold: Callable[[FeedWriter], Fold],
+        streams: tuple[str, ...] = (),
+    ) -> FeedConnection:
+        assert self._mapped is not None
+        options, name = self._options, self._mapped.record.feeds[number].name
+        terms = SlotTerms(
+            slot=number,
+            role_epoch=role_epoch,
+            ws_url=options.ws_url,
+            streams=streams or ticker_streams([table.names[row] for row in rows]),
+            stale_ns=options.header_stale_ms * 1_000_000,
+            life_s=options.connection_life_s,
+        )
+        connection = FeedConnection(
+            terms,
+            self._mapped.image,
+            make_fold,
+            self._budget,
+            self._clock,
+            self._random_unit,
+            self._wake.send,
+            self.worker.guard,
+            self._capture(name),
+        )
+        self._connections[name] = connection
+        self.worker.spawn(connection.run(), f"feed.{name}")
+        return connection
+
+    def _connect_depth(self, role_epoch: int, number: int, rows: Sequence[int], table: SymbolTable) -> None:
+        streams = tuple(f"{table.names[row].lower()}@{DEPTH_KIND}" for row in rows)
+        connection = self._connect(role_epoch, number, rows, table, lambda writer: DepthFold(writer, table), streams)
+        if self._rest is None:
+            self._rest = VenueRest(self._options.rest_url, self._budget)
+        snapshots = DepthSnapshots(connection, table.names, self._rest, self._clock, self._random_unit, self._wake.send)
+        self._snapshots.append(snapshots)
+        self.worker.spawn(snapshots.run(), f"feed.snapshots.{number}")
+
+    async def _tick_on(self) -> None:
         # Twice as often as asked for, so that one late turn of the loop is not a missed beat.
-        every_s = options.header_write_ms / 2_000
+        every_s = self._options.header_write_ms / 2_000
         while True:
             self._tick()
             await asyncio.sleep(every_s)
@@ -146,6 +195,14 @@ class FeedDriver(DriverThread):
         progress["beats_withheld"] = sum(total.beats_withheld for total in totals)
         progress["ticks_late"] = sum(total.gaps for total in totals)
         progress["held_down"] = sum(total.held_down for total in totals)
+        progress["handovers"] = sum(total.handovers for total in totals)
+        progress |= {f"budget.{name}": count for name, count in self._budget.counts.items()}
+        for name in ("snapshots", "snapshots_away"):
+            progress[name] = sum(snapshots.counts[name] for snapshots in self._snapshots)
+        outcomes: Counter[str] = Counter()
+        for total in totals:
+            outcomes.update(total.depth)
+        progress |= {f"depth.{name}": count for name, count in outcomes.items()}
         for total in totals:
             progress |= {f"refused.{name}": count for name, count in total.refused.items()}
         capped = sum((total.capped_rows for total in totals), Counter[int]())

@@ -45,6 +45,16 @@ class Pulse:
         self.gaps = 0
         self.lag_ns = 0
 
+    @property
+    def asked(self) -> int:
+        """How many pings were sent."""
+        return self._asked
+
+    @property
+    def answered(self) -> int:
+        """The number of the latest ping that was answered, 0 for none."""
+        return self._answered
+
     def tick(self, now_ns: int) -> Beat:
         """Judge the connection now."""
         if now_ns - self._ticked_ns > self._stale_ns:

@@ -36,14 +36,20 @@ _PREFIX = "apex-"
 
 
 class FeedSlot(msgspec.Struct, frozen=True):
-    """A feed of the image: one connection, with a header, a ring and rows of its own; `role` is who runs it."""
+    """A feed of the image: one connection, with a header, a ring and rows of its own; `role` is who runs it.
+
+    `twin_of`: the slot whose symbols it follows a second time, empty for none.
+    """
 
     name: str
     role: str
+    twin_of: str = ""
 
 
 class ImageRecord(msgspec.Struct, frozen=True):
     """What is true of the image at `path`. Row numbers are positions in `symbols`; `row_feed` names slots by position.
+
+    `ladders`: (row, slot) of each symbol whose depth is followed, `ladder_levels` a side.
 
     `source`: `venue`, or `kept_copy` where the list of symbols is the last good one because the venue was away.
     """
@@ -57,6 +63,8 @@ class ImageRecord(msgspec.Struct, frozen=True):
     symbols: tuple[Symbol, ...]
     source: str
     created_ns: int
+    ladders: tuple[tuple[int, int], ...] = ()
+    ladder_levels: int = 0
 
 
 class MappedImage:
@@ -122,6 +130,8 @@ def open_image(
     feeds: Sequence[FeedSlot],
     source: str,
     ring_slots: int = RING_SLOTS,
+    ladders: Sequence[tuple[int, int]] = (),
+    ladder_levels: int = 0,
 ) -> tuple[MappedImage, bool]:
     """Return the run's image, writable, and whether it was made anew: the book actor's act.
 
@@ -130,9 +140,10 @@ def open_image(
     previous = _previous(run_dir)
     if previous is not None:
         kept = previous.record
+        depth = (tuple(ladders), ladder_levels if ladders else 0)
         wanted = (LAYOUT_VERSION, ring_slots, tuple(feeds), tuple(row_feed), [one.name for one in symbols])
         found = (kept.layout_version, kept.ring_slots, kept.feeds, kept.row_feed, [one.name for one in kept.symbols])
-        if found == wanted:
+        if found == wanted and (kept.ladders, kept.ladder_levels) == depth:
             record = msgspec.structs.replace(kept, symbols=tuple(symbols), source=source)
             _write_record(run_dir, record)
             return MappedImage(run_dir, record, writable=True), False
@@ -140,11 +151,12 @@ def open_image(
             previous.image.hold_down(feed)
     created_ns = time.time_ns()
     image_id = f"{created_ns:x}-{os.getpid()}"
-    path = _make_file(run_dir, image_id, symbols, row_feed, len(feeds), ring_slots)
     record = ImageRecord(
-        image_id, str(path), LAYOUT_VERSION, ring_slots, tuple(feeds), tuple(row_feed), tuple(symbols), source,
-        created_ns,
+        image_id, "", LAYOUT_VERSION, ring_slots, tuple(feeds), tuple(row_feed), tuple(symbols), source,
+        created_ns, tuple(ladders), ladder_levels if ladders else 0,
     )  # fmt: skip
+    path = _make_file(run_dir, record)
+    record = msgspec.structs.replace(record, path=str(path))
     _write_record(run_dir, record)
     _remove_others(run_dir, path)
     return MappedImage(run_dir, record, writable=True), True
@@ -204,10 +216,13 @@ def _previous(run_dir: Path) -> MappedImage | None:
         return None  # nothing to keep: a new one is made
 
 
-def _make_file(
-    run_dir: Path, image_id: str, symbols: Sequence[Symbol], row_feed: Sequence[int], n_feeds: int, ring_slots: int
-) -> Path:
-    n_bytes = layout(len(symbols), n_feeds, ring_slots).n_bytes
+def _make_file(run_dir: Path, record: ImageRecord) -> Path:
+    image_id, n_feeds = record.image_id, len(record.feeds)
+    numbers = {slot.name: number for number, slot in enumerate(record.feeds)}
+    twins = {numbers[slot.twin_of]: number for number, slot in enumerate(record.feeds) if slot.twin_of}
+    replicas, n_ladders = 2 if twins else 1, len(record.ladders)
+    parts = layout(len(record.symbols), n_feeds, record.ring_slots, replicas, n_ladders, record.ladder_levels)
+    n_bytes = parts.n_bytes
     folders = [make_memory_folder(run_dir), run_dir] if os.access(MEMORY_ROOT, os.W_OK) else [run_dir]
     for folder in folders:
         draft = folder / f"image-{image_id}.draft"
@@ -217,7 +232,10 @@ def _make_file(
                 _reserve(file.fileno(), n_bytes)
                 with mmap.mmap(file.fileno(), n_bytes) as mapped:
                     view = memoryview(mapped)
-                    image = format_image(view, row_feed, n_feeds, ring_slots, digest(symbols, row_feed))
+                    image = format_image(
+                        view, record.row_feed, n_feeds, record.ring_slots, digest(record.symbols, record.row_feed),
+                        twins, record.ladders, record.ladder_levels,
+                    )  # fmt: skip
                     del image
                     view.release()
         except OSError:

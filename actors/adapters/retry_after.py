@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 DAY_S: Final = 86_400.0
-BUSY_S: Final = {429: 30.0, 418: 120.0, 414: 10.0}
-"""Where the venue refuses without saying for how long. 414 is for too many streams in one address (field note 6)."""
+BUSY_S: Final = {429: 30.0, 418: 120.0}
+"""Where the venue refuses without saying for how long."""
 
 
 def retry_after_s(status: int, header: str | None) -> float:

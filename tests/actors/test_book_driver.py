@@ -126,7 +126,7 @@ def test_a_venue_that_lists_otherwise_than_the_copy_ends_the_book(
         listing = exchange.get("/api/v3/exchangeInfo")
         listing["symbols"][0]["status"] = "BREAK"
         (run_dir / COPY_NAME).write_text(json.dumps(listing))
-        exchange.fault("http_status", status=429, n=1, retry_after_s=60)
+        exchange.fault("http_status", status=429, n=1, retry_after_s=3)
         stage = Stage(run_dir, exchange.base_url, exchange.ws_url)
         reasons: list[str] = []
         driver = BookDriver(
