@@ -8,7 +8,16 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from config.limits import AMOUNT_MAX, Bps, FeedShards, Milliseconds, Symbols, SymbolsPerConnection
+from config.limits import (
+    AMOUNT_MAX,
+    Bps,
+    FeedShards,
+    Milliseconds,
+    PositiveCount,
+    Symbols,
+    SymbolsPerConnection,
+)
+from config.market import CaptureMegabytes, ConnectionLife, DepthLevels
 from config.section import Section
 
 ANY_START = "*"
@@ -28,6 +37,9 @@ class Exchange(Section, frozen=True):
 
     `fees`: basis points by symbol, or by pattern such as `*FDUSD`; `fee_bps` for all others. With `fee_token` the fees
     are paid in that asset, `fee_discount_percent` less; its balance is taken to cover them.
+
+    `depth_symbols`: those whose order book is followed, `depth_levels_max` levels a side. `connection_life_s`: after so
+    long the next connection takes over, before the venue ends the first. The limits are the venue's, by address.
     """
 
     rest_url: str = ""
@@ -45,6 +57,12 @@ class Exchange(Section, frozen=True):
     header_write_ms: Milliseconds = 50
     header_stale_ms: Milliseconds = 250
     age_ms_max: Milliseconds = 5_000
+    depth_symbols: tuple[str, ...] = ()
+    depth_levels_max: DepthLevels = 20
+    capture_mb_max: CaptureMegabytes = 0
+    connection_life_s: ConnectionLife = 82_800.0
+    connects_per_5_min_max: PositiveCount = 300
+    weight_per_min_max: PositiveCount = 6_000
 
 
 def faults_of(exchange: Exchange) -> Iterator[str]:
@@ -70,6 +88,19 @@ def faults_of(exchange: Exchange) -> Iterator[str]:
             "Remedy: correct it there"
         )
     yield from _start_faults(exchange)
+    yield from _feed_faults(exchange)
+
+
+def _feed_faults(exchange: Exchange) -> Iterator[str]:
+    if len(set(exchange.depth_symbols)) < len(exchange.depth_symbols):
+        yield f"exchange.depth_symbols is {exchange.depth_symbols}; allowed: each once. Remedy: drop the repeated"
+    if exchange.symbols != "all":
+        absent = [name for name in exchange.depth_symbols if name not in exchange.symbols]
+        if absent:
+            yield (
+                f"exchange.depth_symbols names {', '.join(absent)}, which exchange.symbols does not; allowed: symbols "
+                "that are followed. Remedy: add them to exchange.symbols, or take them out"
+            )
 
 
 def _start_faults(exchange: Exchange) -> Iterator[str]:

@@ -14,6 +14,7 @@ from actors.adapters.evaluator_driver import EvaluatorDriver, EvaluatorOptions
 from actors.adapters.feed_driver import FeedDriver, FeedOptions
 from actors.adapters.health_wiring import opportunity_limits
 from actors.adapters.redis_client import Purpose, connect
+from actors.adapters.venue_budget import VenueLimits
 from actors.book import Book
 from actors.evaluator import Evaluator
 from actors.feed import Feed
@@ -39,6 +40,9 @@ def book(context: BuildContext) -> tuple[Book, BookDriver]:
         age_ms_max=exchange.age_ms_max,
         header_stale_ms=exchange.header_stale_ms,
         audit_every_s=settings.evaluator.audit_every_s,
+        depth_symbols=exchange.depth_symbols,
+        depth_levels_max=exchange.depth_levels_max,
+        limits=limits_of(exchange),
     )
     driver = BookDriver(
         options,
@@ -50,17 +54,29 @@ def book(context: BuildContext) -> tuple[Book, BookDriver]:
 
 
 def feed(context: BuildContext) -> tuple[Feed, FeedDriver]:
-    """One shard of the spot feed. Option `capture_mb_max`: keep frames as they came, in two files of this size."""
+    """One shard of the spot feed."""
     exchange = context.settings.exchange
     options = FeedOptions(
         role=context.role,
         run_dir=context.run_dir,
         ws_url=exchange.ws_url,
+        rest_url=exchange.rest_url,
         header_write_ms=exchange.header_write_ms,
         header_stale_ms=exchange.header_stale_ms,
-        capture_mb_max=int(context.options.get("capture_mb_max", "0")),
+        capture_mb_max=exchange.capture_mb_max,
+        connection_life_s=exchange.connection_life_s,
+        limits=limits_of(exchange),
     )
     return Feed(context.role), FeedDriver(options, SystemClock(), random.Random().random)
+
+
+def limits_of(exchange: Exchange) -> VenueLimits:
+    """Return a process's share of the venue's limits, which are by address: book and feeds get as much each."""
+    processes = 1 + exchange.feed_shards
+    return VenueLimits(
+        connects_per_5_min_max=max(1, exchange.connects_per_5_min_max // processes),
+        weight_per_min_max=max(1, exchange.weight_per_min_max // processes),
+    )
 
 
 def evaluator(context: BuildContext) -> tuple[Evaluator, EvaluatorDriver]:
