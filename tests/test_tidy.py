@@ -221,7 +221,17 @@ def test_the_top_level_holds_only_the_agreed_names() -> None:
         "run.py", "pyproject.toml", "README.md", "CHANGELOG.md", "Makefile", ".gitignore", "requirements.lock",
         "LICENSE",
     }  # fmt: skip
-    ignored = {".venv", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis", "__pycache__", "run"}
+    ignored = {
+        ".venv",
+        ".venv-ib_async",
+        ".venv-ibapi",
+        ".mypy_cache",
+        ".ruff_cache",
+        ".pytest_cache",
+        ".hypothesis",
+        "__pycache__",
+        "run",
+    }
     found = {path.name for path in ROOT.iterdir()} - ignored
     assert found <= agreed, f"beyond the agreed names: {sorted(found - agreed)}"
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from venues.gateway.account import Account, AccountBase
+from venues.gateway.account import Account, AccountBase, Fees
 from venues.gateway.contracts import LISTED
 from venues.gateway.engine import OrderEngine
+from venues.gateway.hours import Hours, Timetable
+from venues.gateway.listing import Listing
 from venues.gateway.matching import Quote
 from venues.gateway.model import (
     CommissionTold,
@@ -24,7 +26,6 @@ from venues.gateway.settings import Manners
 from venues.gateway.store import OrderStore
 
 AAPL = LISTED["AAPL"]
-TICK = Decimal("0.01")
 CASH = Decimal(1_000_000)
 
 
@@ -49,13 +50,16 @@ def told(notice: Notice) -> str:
 class Bench:
     manners: Manners = field(default_factory=Manners)
     now_ns: int = 1_000
+    hours: Hours = "always"
     records: list[Record] = field(default_factory=list)
     notices: list[Notice] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.store = OrderStore()
-        self.account = Account(AccountBase(cash=CASH), Decimal("0.005"), Decimal(1))
-        self.engine = OrderEngine(self.store, self.account, self.manners, "DU1", lambda con_id: "NASDAQ")
+        self.account = Account(AccountBase(cash=CASH), Fees())
+        self.listing = Listing(["AAPL", "SPY"])
+        timetable = Timetable(self.hours)
+        self.engine = OrderEngine(self.store, self.account, self.manners, "DU1", self.listing.known, timetable)
         self.quote("99.99", "100.01")
 
     def ticket(self, order_id: int, action: str, qty: str, kind: str = "MKT", **more: object) -> Ticket:
@@ -67,7 +71,7 @@ class Bench:
         return Ticket(**base)  # type: ignore[arg-type]
 
     def place(self, order_id: int, action: str, qty: str, kind: str = "MKT", **more: object) -> list[str]:
-        self.engine.place(self.ticket(order_id, action, qty, kind, **more), TICK, self.now_ns)
+        self.engine.place(self.ticket(order_id, action, qty, kind, **more), self.now_ns)
         return self.take()
 
     def bracket(self, first_id: int, qty: str, entry_limit: str, target: str, stop: str) -> list[str]:

@@ -7,11 +7,14 @@ from decimal import Decimal
 from fractions import Fraction
 
 import pytest
+from msgspec.structs import replace
 
-from venues.gateway.account import Account, AccountBase, Position, commission_of, fill_position
+from venues.gateway.account import Account, AccountBase, Fees, Position, commission_of, fill_position
+from venues.gateway.contracts import LISTED
 from venues.gateway.model import Execution
 
 PER_SHARE, MINIMUM = Decimal("0.005"), Decimal(1)
+SPY = LISTED["SPY"]
 
 
 def fill(number: int, is_buy: bool, qty: Decimal, px: Decimal, fee: Decimal) -> Execution:
@@ -20,7 +23,7 @@ def fill(number: int, is_buy: bool, qty: Decimal, px: Decimal, fee: Decimal) -> 
         perm_id=number,
         client_id=1,
         order_id=number,
-        con_id=1,
+        con_id=SPY.con_id,
         symbol="SPY",
         account="DU1",
         exchange="ARCA",
@@ -68,12 +71,12 @@ def test_random_trades_agree_with_exact_average_cost_arithmetic(seed: int) -> No
     """The oracle: exact fractions, average cost with commissions inside, one share at a time."""
     print(f"seed {seed}")
     chance = random.Random(seed)
-    account = Account(AccountBase(cash=Decimal(10_000)), PER_SHARE, MINIMUM)
+    account = Account(AccountBase(cash=Decimal(10_000)), Fees())
     cash, held, average, realized = Fraction(10_000), 0, Fraction(0), Fraction(0)
     for number in range(60):
         is_buy, qty = chance.random() < 0.5, chance.randrange(1, 40)
         px = Decimal(chance.randrange(1_000, 30_000)) / 100
-        fee, _ = account.preview(1, "SPY", is_buy, Decimal(qty), px, Decimal(qty))
+        fee, _ = account.preview(SPY, is_buy, Decimal(qty), px, Decimal(qty))
         account.apply(fill(number, is_buy, Decimal(qty), px, fee))
         share_fee = Fraction(fee) / qty
         for _ in range(qty):
@@ -84,7 +87,7 @@ def test_random_trades_agree_with_exact_average_cost_arithmetic(seed: int) -> No
                 realized += -sign * (Fraction(px) - average) - share_fee
             held += sign
         cash -= (1 if is_buy else -1) * qty * Fraction(px) + Fraction(fee)
-        position = account.positions[1]
+        position = account.positions[SPY.con_id]
         assert Fraction(account.cash) == cash
         assert position.qty == held
         assert abs(Fraction(position.realized_pnl) - realized) < Fraction(1, 10**6)
@@ -94,3 +97,42 @@ def test_random_trades_agree_with_exact_average_cost_arithmetic(seed: int) -> No
             average = Fraction(0)
             assert position.cost == 0
             assert Fraction(position.realized_pnl) == cash - 10_000
+
+
+def traded(sec_type: str, multiplier: int, *trades: tuple[bool, str]) -> Account:
+    """Trade one contract at each price, without commissions."""
+    account = Account(AccountBase(cash=Decimal(10_000)), Fees())
+    for number, (is_buy, px) in enumerate(trades):
+        one = fill(number, is_buy, Decimal(1), Decimal(px), Decimal(0))
+        account.apply(replace(one, sec_type=sec_type, multiplier=Decimal(multiplier)))
+    return account
+
+
+def test_an_option_is_paid_for_a_hundred_times_its_price() -> None:
+    account = traded("OPT", 100, (True, "2.50"))
+    [held] = account.positions.values()
+    assert (account.cash_told, held.avg_cost) == (Decimal(9_750), Decimal(250))
+    sold = traded("OPT", 100, (True, "2.50"), (False, "3.00"))
+    assert (sold.cash_told, sold.positions[SPY.con_id].realized_pnl) == (Decimal(10_050), Decimal(50))
+
+
+def test_a_future_costs_nothing_until_it_is_closed_at_another_price() -> None:
+    assert traded("FUT", 50, (True, "6000")).cash_told == Decimal(10_000)
+    assert traded("FUT", 50, (True, "6000"), (False, "6001.25")).cash_told == Decimal("10062.50")
+
+
+def test_a_corrected_fill_is_counted_once_and_as_corrected() -> None:
+    account = Account(AccountBase(cash=Decimal(10_000)), Fees())
+    first, second = (fill(n, True, Decimal(10), Decimal(100), Decimal(1)) for n in (1, 2))
+    for one in (first, second):
+        account.apply(one)
+    account.restate(AccountBase(cash=Decimal(10_000)), [replace(first, px=Decimal(99)), second])
+    assert account.cash == 10_000 - 990 - 1000 - 2
+    assert account.positions[SPY.con_id].cost == 1992
+
+
+def test_each_kind_has_its_own_commissions() -> None:
+    fees = Fees()
+    assert commission_of(Decimal(1), Decimal(1), *fees.of("OPT")) == Decimal("1.00")
+    assert commission_of(Decimal(10), Decimal(10), *fees.of("OPT")) == Decimal("6.50")
+    assert commission_of(Decimal(2), Decimal(2), *fees.of("FUT")) == Decimal("4.50")

@@ -236,8 +236,10 @@ def test_immediate_or_cancel_and_fill_or_kill_end_at_once() -> None:
     assert bench.place(1, "BUY", "10", "LMT", limit="101", tif="IOC")[1:] == [
         *("1 fill 4@100.01", "1 Submitted", "1 commission", "1 Cancelled", "1 error 202")
     ]
-    assert bench.place(2, "BUY", "10", "LMT", limit="101", tif="FOK")[1:] == ["2 Cancelled", "2 error 202"]
+    assert bench.place(2, "BUY", "10", "LMT", limit="101", tif="FOK") == ["2 Inactive"]
     assert bench.place(3, "BUY", "4", "LMT", limit="101", tif="FOK")[-2:] == ["3 Filled", "3 commission"]
+    assert bench.place(4, "BUY", "4", "LMT", limit="90", tif="IOC") == ["4 PendingCancel", "4 Cancelled"]
+    assert bench.store.open_orders() == []
 
 
 def test_the_end_of_the_day_cancels_day_orders_only() -> None:
@@ -256,7 +258,12 @@ def test_the_end_of_the_day_cancels_day_orders_only() -> None:
         ({"kind": "LMT", "limit": "99.005"}, 110),
         ({"kind": "STP"}, 321),
         ({"kind": "STP LMT", "limit": "99"}, 321),
-        ({"kind": "TRAIL"}, 387),
+        ({"kind": "MIT"}, 387),
+        ({"kind": "TRAIL"}, 321),
+        ({"kind": "TRAIL", "trail_percent": Decimal(100)}, 321),
+        ({"kind": "TRAIL LIMIT", "stop": "1"}, 321),
+        ({"trigger_method": 5}, 321),
+        ({"tif": "GTD", "good_till_ns": -1}, 391),
         ({"kind": "WISH"}, 321),
         ({"qty": "0"}, 321),
         ({"qty": "1e14"}, 321),

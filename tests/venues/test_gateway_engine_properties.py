@@ -9,7 +9,17 @@ from decimal import Decimal
 import pytest
 
 from tests.venues.gateway_bench import AAPL, CASH, Bench
-from venues.gateway.model import Execution, IdsReset, Order, OrderTold, PriceSet, State, StatusTold
+from venues.gateway.model import (
+    ClockSet,
+    Execution,
+    IdsReset,
+    Order,
+    OrdersLost,
+    OrderTold,
+    PriceSet,
+    State,
+    StatusTold,
+)
 from venues.gateway.settings import Manners
 from venues.gateway.store import OrderStore
 
@@ -174,7 +184,9 @@ class Life:
                     store.add(record)
                 case IdsReset():
                     store.reset_ids(record)
-                case PriceSet():
+                case OrdersLost(perm_ids=perm_ids):
+                    store.lose(perm_ids)
+                case PriceSet() | ClockSet():
                     pass
         mine = self.bench.store
         assert (store.orders, store.executions, store.ids) == (mine.orders, mine.executions, mine.ids)

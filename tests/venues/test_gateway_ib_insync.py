@@ -363,7 +363,7 @@ def test_a_second_session_with_the_same_client_id_is_refused_by_326(
     ("order", "code"),
     [
         (Order(action="BUY", totalQuantity=1, orderType="FEELINGS", lmtPrice=10), 321),
-        (Order(action="BUY", totalQuantity=1, orderType="TRAIL", auxPrice=10), 387),
+        (Order(action="BUY", totalQuantity=1, orderType="MIT", auxPrice=10), 387),
         (LimitOrder("BUY", 0, 10.0), 321),
         (LimitOrder("BUY", 1, 10.0, account="DU0"), 321),
         (LimitOrder("BUY", 1, 10.0, tif="OPG"), 321),

@@ -169,13 +169,15 @@ def test_profit_is_told_to_a_subscriber(gateway: GatewayProcess) -> None:
     run(story())
 
 
-def test_historical_data_is_answered_by_162(gateway: GatewayProcess, client_errors: ClientErrors) -> None:
+def test_bars_of_what_the_market_does_not_show_are_answered_by_162(
+    gateway: GatewayProcess, client_errors: ClientErrors
+) -> None:
     client_errors.allow("Error 162")
 
     async def story() -> None:
         ib = await connect(gateway.port)
         aapl = await stock(ib, "AAPL")
-        assert not list(await ib.reqHistoricalDataAsync(aapl, "", "1 D", "1 hour", "TRADES", True))
+        assert not list(await ib.reqHistoricalDataAsync(aapl, "", "1 D", "1 hour", "HISTORICAL_VOLATILITY", True))
         ib.disconnect()
 
     run(story())

@@ -12,11 +12,12 @@ import pytest
 from msgspec.structs import replace
 
 from tests.venues.gateway_bench import AAPL, Bench
+from venues.gateway.asked import PlaceOrder
 from venues.gateway.core import GatewayCore
 from venues.gateway.journal import Journal, StateError
+from venues.gateway.listing import Wanted
 from venues.gateway.matching import Quote
 from venues.gateway.model import Order, Record
-from venues.gateway.requests import PlaceOrder, wanted_of
 from venues.gateway.session import Client
 from venues.gateway.settings import GatewaySettings
 
@@ -100,13 +101,12 @@ class Run:
         chosen = GatewaySettings(state_dir=folder, symbols=("AAPL",), walk=False, **settings)  # type: ignore[arg-type]
         self.core = GatewayCore(chosen, self.journal, lambda: self.now_ns)
         self.client = self.core.start(1, 176) or Client(1, 176)
-        self.core.set_quote("AAPL", Quote(*FAR, FAR[0]))
+        self.core.set_quote(AAPL, Quote(*FAR, FAR[0]))
 
     def place(self, order_id: int, kind: str = "MKT", **more: object) -> None:
         bench = Bench()
         ticket = replace(bench.ticket(order_id, "BUY", "10", kind, **more), account="")
-        names = ("symbol", "exchange", "primaryExchange", "currency", "localSymbol")
-        wanted = wanted_of({"conId": str(AAPL.con_id), "secType": "STK", **dict.fromkeys(names, "")})
+        wanted = Wanted(con_id=AAPL.con_id, sec_type="STK")
         self.core.place(self.client, PlaceOrder(ticket, wanted))
         self.core.commit()
 
@@ -142,7 +142,7 @@ def test_what_was_not_committed_is_not_there_after_a_crash(folder: Path) -> None
     first = Run(folder)
     first.place(1)
     before = first.seen()
-    first.core.engine.place(Bench().ticket(2, "BUY", "10"), Decimal("0.01"), first.now_ns)
+    first.core.engine.place(Bench().ticket(2, "BUY", "10"), first.now_ns)
     first.core.settle()
     first.crash()
     second = Run(folder)

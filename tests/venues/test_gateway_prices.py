@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import math
+from datetime import date
 from decimal import Decimal
 
 import pytest
 
-from venues.gateway.contracts import LISTED, Listing, Stock, Wanted, stocks_of
+from venues.gateway.contracts import LISTED, Instrument, spots_of
+from venues.gateway.listing import Listing, Wanted
 from venues.gateway.matching import Quote
 from venues.gateway.prices import Market, quote_around
 
 SPY, IBM = LISTED["SPY"], LISTED["IBM"]
+TODAY = date(2026, 11, 23)
 
 
-def walked(stocks: list[Stock], seed: int, steps: int) -> list[Quote]:
+def walked(stocks: list[Instrument], seed: int, steps: int) -> list[Quote]:
     market = Market(stocks, 1.5, seed)
-    return [market.step(stock.symbol) for _ in range(steps) for stock in stocks]
+    return [market.step(stock.con_id) for _ in range(steps) for stock in stocks]
 
 
 def test_a_seed_is_a_walk_whatever_other_symbols_are_there() -> None:
@@ -39,7 +42,7 @@ def test_a_price_near_zero_still_has_a_bid_and_an_ask() -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_a_walk_moves_within_a_minute_and_stays_near_its_start_for_days(seed: int) -> None:
     market = Market([SPY], 1.5, seed)
-    pxs = [float(market.step("SPY").last) for _ in range(20_000)]
+    pxs = [float(market.step(SPY.con_id).last) for _ in range(20_000)]
     minute = [abs(math.log(later / sooner)) for sooner, later in zip(pxs, pxs[240:], strict=False)]
     assert 0.003 < sum(minute) / len(minute) < 0.03
     assert all(0.7 * 500 < px < 1.4 * 500 for px in pxs)
@@ -47,14 +50,13 @@ def test_a_walk_moves_within_a_minute_and_stays_near_its_start_for_days(seed: in
 
 def test_a_price_set_from_outside_is_where_the_walk_goes_on() -> None:
     market = Market([SPY], 1.5, 1)
-    market.place("SPY", Quote(Decimal(300), Decimal("300.02"), Decimal("300.01")))
-    assert abs(market.step("SPY").mid - 300) < 1
-    assert (market.lows["SPY"] < 301, market.highs["SPY"]) == (True, market.opens["SPY"])
+    market.place(SPY, Quote(Decimal(300), Decimal("300.02"), Decimal("300.01")))
+    assert abs(market.step(SPY.con_id).mid - 300) < 1
+    assert (market.lows[SPY.con_id] < 301, market.highs[SPY.con_id]) == (True, market.opens[SPY.con_id])
 
 
 def wanted(**given: object) -> Wanted:
-    base: dict[str, object] = {"con_id": 0, "symbol": "", "sec_type": "STK", "exchange": "SMART"}
-    base |= {"primary_exchange": "", "currency": "USD", "local_symbol": ""}
+    base: dict[str, object] = {"sec_type": "STK", "exchange": "SMART", "currency": "USD"}
     return Wanted(**{**base, **given})  # type: ignore[arg-type]
 
 
@@ -76,13 +78,13 @@ def wanted(**given: object) -> Wanted:
     ],
 )
 def test_a_contract_finds_its_stock_or_nothing(given: dict[str, object], found: str | None) -> None:
-    stock = Listing(stocks_of(["SPY", "IBM"])).find(wanted(**given))
+    stock = Listing(["SPY", "IBM"]).find(wanted(**given), TODAY)
     assert (stock.symbol if stock else None) == found
 
 
 def test_a_symbol_of_nobodys_has_a_con_id_of_its_own_that_stays() -> None:
-    [first] = stocks_of(["ZZZ"]).values()
-    assert first == stocks_of(["ZZZ"])["ZZZ"]
+    [first] = spots_of(["ZZZ"]).values()
+    assert first == spots_of(["ZZZ"])["ZZZ"]
     assert first.con_id not in {stock.con_id for stock in LISTED.values()}
     with pytest.raises(ValueError, match="not a stock symbol"):
-        stocks_of(["A B"])
+        spots_of(["A B"])

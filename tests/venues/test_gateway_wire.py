@@ -17,8 +17,12 @@ from ib_insync import Contract, LimitOrder, Order, PriceCondition, TagValue, Tim
 from ib_insync.client import Client
 
 from venues.gateway import layout
+from venues.gateway.asked import (
+    PlaceOrder,
+    Unknown,
+)
 from venues.gateway.messages import COMPLETED_ORDER, EXECUTION, OPEN_ORDER, PLACE_ORDER
-from venues.gateway.requests import PlaceOrder, Unknown, read_request
+from venues.gateway.requests import read_request
 from venues.gateway.session import Frame, Negotiated, RateLimit, Session, Started, negotiate
 from venues.gateway.wire import (
     FRAME_BYTES_MAX,

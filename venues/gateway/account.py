@@ -8,21 +8,24 @@ takes the whole cost that is left.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from decimal import ROUND_HALF_EVEN, Decimal
 
 import msgspec
 
+from venues.gateway.contracts import Instrument
 from venues.gateway.model import ZERO, Execution
 
 _COST_STEP = Decimal("1e-8")
 
 
 class Position(msgspec.Struct, frozen=True, kw_only=True):
-    """What is held of one stock and what it cost, commissions included."""
+    """What is held of one instrument and what it cost, multiplied and with commissions."""
 
     con_id: int
     symbol: str
+    sec_type: str = "STK"
+    multiplier: Decimal = Decimal(1)
     qty: Decimal = ZERO
     """Signed: negative is short."""
     cost: Decimal = ZERO
@@ -32,6 +35,25 @@ class Position(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def avg_cost(self) -> Decimal:
         return (self.cost / self.qty).quantize(_COST_STEP) if self.qty else ZERO
+
+
+class Fees(msgspec.Struct, frozen=True):
+    """Commissions by kind of instrument: for a share or contract, and at least for an order."""
+
+    per_share: Decimal = Decimal("0.005")
+    share_min: Decimal = Decimal("1.00")
+    per_option: Decimal = Decimal("0.65")
+    option_min: Decimal = Decimal("1.00")
+    per_future: Decimal = Decimal("2.25")
+
+    def of(self, sec_type: str) -> tuple[Decimal, Decimal]:
+        match sec_type:
+            case "OPT":
+                return self.per_option, self.option_min
+            case "FUT":
+                return self.per_future, ZERO
+            case _:
+                return self.per_share, self.share_min
 
 
 def commission_of(cum_qty: Decimal, last_qty: Decimal, per_share: Decimal, minimum: Decimal) -> Decimal:
@@ -49,8 +71,8 @@ def fill_position(
 ) -> tuple[Position, Decimal | None]:
     """Return the position after a fill, and what the fill realized (None when it closed nothing).
 
-    A fill that goes through zero closes first and opens with the rest; its commission is shared by quantity, the
-    opening part taking what rounding leaves.
+    `px` is the price of one unit, multiplied. A fill that goes through zero closes first and opens with the rest; its
+    commission is shared by quantity, the opening part taking what rounding leaves.
     """
     signed = qty if is_buy else -qty
     closing = min(qty, abs(position.qty)) if position.qty * signed < 0 else ZERO
@@ -80,40 +102,54 @@ class AccountBase(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Account:
-    """Cash and positions of one account; `preview` and `apply` are the only ways in."""
+    """Cash and positions of one account; `preview` and `apply` are the only ways in.
 
-    def __init__(self, base: AccountBase, per_share: Decimal, minimum: Decimal) -> None:
+    `cash` counts every fill as paid in full, futures too: `cash_told` gives the notional value of futures back, of
+    which a real account pays only the variation.
+    """
+
+    def __init__(self, base: AccountBase, fees: Fees) -> None:
         self.cash = base.cash
         self.commissions = base.commissions
         self.executions = base.executions
         self._positions = {position.con_id: position for position in base.positions}
-        self._per_share = per_share
-        self._minimum = minimum
+        self._fees = fees
 
     @property
     def positions(self) -> Mapping[int, Position]:
         """By conId, flat ones included once they were traded."""
         return self._positions
 
-    def position(self, con_id: int, symbol: str) -> Position:
-        return self._positions.get(con_id) or Position(con_id=con_id, symbol=symbol)
+    @property
+    def cash_told(self) -> Decimal:
+        futures = (held.cost for held in self._positions.values() if held.sec_type == "FUT")
+        return self.cash + sum(futures, ZERO)
 
     def preview(
-        self, con_id: int, symbol: str, is_buy: bool, qty: Decimal, px: Decimal, cum_qty: Decimal
+        self, instrument: Instrument, is_buy: bool, qty: Decimal, px: Decimal, cum_qty: Decimal
     ) -> tuple[Decimal, Decimal | None]:
         """Return the commission and the realized profit that such a fill would have."""
-        commission = commission_of(cum_qty, qty, self._per_share, self._minimum)
-        _, realized = fill_position(self.position(con_id, symbol), is_buy, qty, px, commission)
+        commission = commission_of(cum_qty, qty, *self._fees.of(instrument.sec_type))
+        held = self._positions.get(instrument.con_id) or Position(con_id=instrument.con_id, symbol=instrument.symbol)
+        _, realized = fill_position(held, is_buy, qty, px * instrument.multiplier, commission)
         return commission, realized
 
-    def apply(self, execution: Execution) -> None:
-        before = self.position(execution.con_id, execution.symbol)
-        after, _ = fill_position(before, execution.is_buy, execution.qty, execution.px, execution.commission)
-        self._positions[execution.con_id] = after
-        paid = execution.qty * execution.px if execution.is_buy else -execution.qty * execution.px
-        self.cash -= paid + execution.commission
-        self.commissions += execution.commission
+    def apply(self, fill: Execution) -> None:
+        before = self._positions.get(fill.con_id) or Position(
+            con_id=fill.con_id, symbol=fill.symbol, sec_type=fill.sec_type, multiplier=fill.multiplier
+        )
+        unit = fill.px * fill.multiplier
+        self._positions[fill.con_id], _ = fill_position(before, fill.is_buy, fill.qty, unit, fill.commission)
+        self.cash -= (fill.qty * unit if fill.is_buy else -fill.qty * unit) + fill.commission
+        self.commissions += fill.commission
         self.executions += 1
+
+    def restate(self, base: AccountBase, fills: Iterable[Execution]) -> None:
+        """Count all fills anew: one of them was corrected."""
+        anew = Account(base, self._fees)
+        for fill in fills:
+            anew.apply(fill)
+        self.cash, self.commissions, self._positions = anew.cash, anew.commissions, anew._positions
 
     def base(self) -> AccountBase:
         return AccountBase(

@@ -34,6 +34,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--presubmit-first", action="store_true", help="tell PreSubmitted before Submitted")
     add("--pending-cancel", action="store_true", help="tell PendingCancel before Cancelled")
     add("--partial-parent", choices=("wait", "follow"), default="wait", help="children of a partly filled parent")
+    add("--market-data", choices=("live", "delayed", "none"), default="live", help="what the account has subscribed to")
+    add("--hours", choices=("always", "exchange"), default="always", help="when it trades (default %(default)s)")
+    add("--restart-at", default="", metavar="HH:MM", help="nightly restart, UTC (default: none)")
+    add("--restart-s", type=float, default=defaults.restart_s, help="how long it is gone (default %(default)s)")
+    add("--restart-loses-ms", type=int, default=defaults.restart_loses_ms, help="unfilled orders that it forgets")
     add("--ready-file", type=Path, help="written as gateway.json is, once it serves")
     add("--ready-fd", type=int, help="file descriptor that gets the same line and is then closed")
     add("--lifeline-fd", type=int, help="a pipe: end when its other end is closed")
@@ -49,6 +54,7 @@ def settings_from(argv: Sequence[str]) -> tuple[GatewaySettings, bool]:
         pending_cancel=given.pending_cancel,
         partial_parent=given.partial_parent,
         fill_delay_ms=given.fill_delay_ms,
+        market_data=given.market_data,
     )
     settings = GatewaySettings(
         state_dir=given.state,
@@ -63,6 +69,10 @@ def settings_from(argv: Sequence[str]) -> tuple[GatewaySettings, bool]:
         volatility_bps=given.volatility_bps,
         messages_per_s_max=given.messages_per_s,
         manners=manners,
+        hours=given.hours,
+        restart_at=given.restart_at,
+        restart_s=given.restart_s,
+        restart_loses_ms=given.restart_loses_ms,
         ready_file=given.ready_file,
         ready_fd=given.ready_fd,
         lifeline_fd=given.lifeline_fd,

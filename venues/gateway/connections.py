@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 from venues.gateway.control import LINE_BYTES_MAX, control
 from venues.gateway.handlers import handle
-from venues.gateway.replies import error, time_text
+from venues.gateway.hours import time_text
+from venues.gateway.replies import error
 from venues.gateway.session import Client, Frame, Negotiated, RateLimit, Session, Started
 from venues.gateway.wire import WireError, join_fields
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("gateway")
 CONTROLS_MAX = 32
+KEPT_OUT_BYTES_MAX = 64 << 10
 UNSENT_BYTES_MAX = 32 << 20
 """A client that reads nothing while so much waits for it is dropped and counted."""
 
@@ -37,6 +39,8 @@ class ClientConnection(asyncio.Protocol):
         self._rate = RateLimit(server.settings.messages_per_s_max)
         self._transport: asyncio.Transport | None = None
         self._frozen = False
+        self._kept_out: bytearray | None = None
+        """What came while the gateway waits for its own login."""
         self.client: Client | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -57,6 +61,9 @@ class ClientConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._transport is None or self._transport.is_closing():
             return
+        if self._core.faults.login_required:
+            self._keep_out(data)
+            return
         try:
             for event in self._session.receive(data):
                 match event:
@@ -75,6 +82,19 @@ class ClientConnection(asyncio.Protocol):
             log.warning("closing a connection: %s", problem)
             self._transport.close()
         self._server.flush()
+
+    def _keep_out(self, data: bytes) -> None:
+        """Take what a peer sends and answer nothing; a peer that sends more than a greeting is closed."""
+        self._kept_out = (self._kept_out or bytearray()) + data
+        if len(self._kept_out) > KEPT_OUT_BYTES_MAX:
+            assert self._transport is not None, "data comes from a transport"
+            self._transport.abort()
+
+    def let_in(self) -> None:
+        """Answer what came while nobody was logged in."""
+        if self._kept_out is not None:
+            data, self._kept_out = bytes(self._kept_out), None
+            self.data_received(data)
 
     def _start(self, client_id: int) -> None:
         client = self._core.start(client_id, self._session.version)

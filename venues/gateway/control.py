@@ -6,32 +6,35 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Literal, assert_never
+from typing import assert_never
 
 import msgspec
 
 from venues.gateway import reports
-from venues.gateway.checks import PX_MAX, QTY_MAX
+from venues.gateway.checks import PX_MAX, refusal_of
+from venues.gateway.contracts import Instrument
+from venues.gateway.control_faults import clear_faults, run_fault
 from venues.gateway.core import GatewayCore
-from venues.gateway.faults import Fault
+from venues.gateway.faults import KINDS, Fault, FaultKind
+from venues.gateway.hours import read_time_ns, time_text
 from venues.gateway.matching import Quote
-from venues.gateway.model import Execution, Order
-from venues.gateway.replies import time_text
+from venues.gateway.model import Execution, Order, Ticket
 from venues.gateway.wire import text_of
 
 LINE_BYTES_MAX = 64 << 10
+FORWARD_S_MAX = 400 * 86_400
 LISTED_MAX = 10_000
 """Rows of one list reply, newest kept; `total` tells how many there are."""
 
 
-HALF_OPEN_S = 60.0
-"""How long a half-open session stays, where the fault does not say; its client id is taken as long."""
+class SetPrice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="cmd", tag="set_price"):
+    """Put a price; without `last`, the last price is the middle, rounded down to a tick.
 
+    `symbol` is a local symbol (a stock's is its symbol); `con_id` may be given instead.
+    """
 
-class SetPrice(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="cmd", tag="set_price"):
-    """Put a price; without `last`, the last price is the middle, rounded down to a tick."""
-
-    symbol: str
+    symbol: str = ""
+    con_id: int = 0
     bid: Decimal
     ask: Decimal
     last: Decimal | None = None
@@ -79,6 +82,36 @@ class EndDay(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field=
     """Cancel the orders that are good for the day only."""
 
 
+class PlaceByHand(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="cmd", tag="manual_order"):
+    """Enter an order as a user of the gateway's own screen does: it belongs to no client."""
+
+    symbol: str
+    action: str
+    qty: Decimal
+    order_type: str = "MKT"
+    limit_px: Decimal | None = None
+    stop_px: Decimal | None = None
+    tif: str = "DAY"
+    order_ref: str = ""
+
+
+class ReviveOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="cmd", tag="revive_order"):
+    """Put an inactive order on the book, release a held one, let a hidden one surface."""
+
+    perm_id: int
+
+
+class SetClock(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="cmd", tag="set_clock"):
+    """Let the gateway's clock show `time` from now on, or jump by `forward_s`; 0 and no time: the machine's clock."""
+
+    time: str = ""
+    forward_s: float = 0.0
+
+
+class AskFaults(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="cmd", tag="list_faults"):
+    """Ask which faults there are and what each reads."""
+
+
 class Clear(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="cmd", tag="clear"):
     """End every fault; orders, positions and prices stay."""
 
@@ -94,6 +127,10 @@ Command = (
     | AskAccount
     | CancelByBroker
     | EndDay
+    | PlaceByHand
+    | ReviveOrder
+    | SetClock
+    | AskFaults
     | Clear
     | Fault
 )
@@ -143,7 +180,11 @@ def _run(core: GatewayCore, command: Command) -> Reply:
             return {"positions": _positions(core)}
         case ListPrices():
             quotes = core.market.quotes.items()
-            return {"prices": {symbol: {"bid": q.bid, "ask": q.ask, "last": q.last} for symbol, q in quotes}}
+            prices = {
+                core.listing.known(con_id).local_symbol: {"bid": q.bid, "ask": q.ask, "last": q.last}
+                for con_id, q in quotes
+            }
+            return {"prices": prices}
         case AskAccount():
             return _account(core)
         case CancelByBroker(perm_id=perm_id):
@@ -152,33 +193,112 @@ def _run(core: GatewayCore, command: Command) -> Reply:
             core.engine.cancel_all(core.clock_ns(), "Cancelled by System:", tif="DAY")
             core.settle()
             return {}
+        case PlaceByHand():
+            return _place_by_hand(core, command)
+        case ReviveOrder(perm_id=perm_id):
+            return _revive(core, perm_id)
+        case SetClock():
+            return _set_clock(core, command)
+        case AskFaults():
+            rows = {
+                name: {"strikes": k.strikes, "fields": list(k.fields), "about": k.about} for name, k in KINDS.items()
+            }
+            return {"faults": rows}
         case Clear():
-            return _clear(core)
+            clear_faults(core)
+            return {}
         case Fault():
-            return _fault(core, command)
+            return run_fault(core, command)
         case _:
             assert_never(command)
 
 
+def _kind_row(kind: FaultKind) -> Reply:
+    return {"strikes": kind.strikes, "fields": list(kind.fields), "about": kind.about}
+
+
+def _instrument(core: GatewayCore, name: str, con_id: int = 0) -> Instrument:
+    """Return what a command names. Raises ValueError."""
+    found = core.listing.get(con_id) if con_id else core.listed.named(name, core.trade_date())
+    if found is None:
+        known = f"one of {', '.join(core.listed.by_symbol)}, or the local symbol of an option or future"
+        raise ValueError(f"symbol: {name or con_id!r} is not listed. Remedy: {known}")
+    return found
+
+
 def _set_price(core: GatewayCore, command: SetPrice) -> Reply:
-    stock = core.listed.by_symbol.get(command.symbol)
-    if stock is None:
-        raise ValueError(f"unknown symbol {command.symbol!r}; known: {', '.join(core.listed.by_symbol)}")
-    bid, ask, tick = command.bid, command.ask, stock.min_tick
-    given = [px for px in (bid, ask, command.last) if px is not None]
-    if not all(px.is_finite() and 0 < px < PX_MAX and not px % tick for px in given):
-        raise ValueError(f"prices are whole ticks of {tick}, above 0 and below {PX_MAX:f}")
+    instrument = _instrument(core, command.symbol, command.con_id)
+    bid, ask, tick = command.bid, command.ask, instrument.min_tick
+    for name, px in (("bid", bid), ("ask", ask), ("last", command.last)):
+        if px is not None and not (px.is_finite() and 0 < px < PX_MAX and not px % tick):
+            raise ValueError(
+                f"{name}: {px} is no price. Remedy: prices are whole ticks of {tick}, above 0 and below {PX_MAX:f}"
+            )
     if bid > ask:
-        raise ValueError(f"bid {bid} is above ask {ask}")
+        raise ValueError(f"bid: {bid} is above ask {ask}. Remedy: a bid at or below the ask")
     last = command.last if command.last is not None else ((bid + ask) / 2 // tick) * tick
-    core.set_quote(command.symbol, Quote(bid, ask, last))
-    return {"symbol": command.symbol, "bid": bid, "ask": ask, "last": last}
+    core.set_quote(instrument, Quote(bid, ask, last))
+    return {"symbol": instrument.local_symbol, "con_id": instrument.con_id, "bid": bid, "ask": ask, "last": last}
+
+
+def _place_by_hand(core: GatewayCore, command: PlaceByHand) -> Reply:
+    instrument = _instrument(core, command.symbol)
+    core.look_at(instrument)
+    ticket = Ticket(
+        client_id=0,
+        order_id=0,
+        con_id=instrument.con_id,
+        symbol=instrument.symbol,
+        exchange="SMART",
+        action=command.action.upper(),
+        qty=command.qty,
+        order_type=command.order_type.upper(),
+        limit_px=command.limit_px,
+        stop_px=command.stop_px,
+        tif=command.tif.upper(),
+        order_ref=command.order_ref,
+    )
+    refusal = refusal_of(ticket, instrument, core.settings.account)
+    if refusal is not None:
+        raise ValueError(f"the order is refused by {refusal[0]}: {refusal[1]}")
+    order = core.place_by_hand(ticket)
+    assert order is not None, "what is not refused is accepted"
+    return {"order": _order_row(order)}
+
+
+def _revive(core: GatewayCore, perm_id: int) -> Reply:
+    order = core.store.orders.get(perm_id)
+    if order is None or order.is_done:
+        raise ValueError(f"perm_id: {perm_id} is no open order's. Remedy: one of list_orders")
+    core.engine.revive(order, core.clock_ns())
+    core.settle()
+    return {"order": _order_row(core.store.orders[perm_id])}
+
+
+def _set_clock(core: GatewayCore, command: SetClock) -> Reply:
+    if command.time and command.forward_s:
+        raise ValueError("forward_s: given together with time. Remedy: one of them")
+    if not 0 <= command.forward_s <= FORWARD_S_MAX:
+        raise ValueError(f"forward_s: {command.forward_s} is out of range. Remedy: from 0 to {FORWARD_S_MAX}")
+    if command.time:
+        try:
+            now_ns = read_time_ns(command.time)
+        except ValueError as problem:
+            raise ValueError(f"time: {problem}. Remedy: as 20261123 09:29:50 US/Eastern") from problem
+    elif command.forward_s:
+        now_ns = core.clock_ns() + int(command.forward_s * 1e9)
+    else:
+        now_ns = core.clock_ns() - core.ahead_ns
+    core.set_clock(now_ns)
+    return {"time": time_text(core.clock_ns()), "ahead_s": core.ahead_ns / 1e9}
 
 
 def _status(core: GatewayCore) -> Reply:
     conduct = core.engine.conduct
     return {
         "account": core.settings.account,
+        "time": time_text(core.clock_ns()),
+        "hours": core.timetable.hours,
         "clients": sorted(core.clients),
         "walk": core.walking,
         "symbols": list(core.listed.by_symbol),
@@ -195,6 +315,10 @@ def _status(core: GatewayCore) -> Reply:
             "delay_fills_ms": conduct.fill_delay_ns // 1_000_000,
             "inert_stops": conduct.inert_stops,
             "connectivity_lost": core.faults.lost_connectivity,
+            "login_required": core.faults.login_required,
+            "competing_session": core.faults.competing_session,
+            "pacing": core.faults.pacing,
+            "fills_after_cancel": conduct.late_fills,
         },
     }
 
@@ -207,11 +331,12 @@ def _order_row(order: Order) -> Reply:
         "order_id": ticket.order_id,
         "order_ref": ticket.order_ref,
         "symbol": ticket.symbol,
+        "con_id": ticket.con_id,
         "action": ticket.action,
         "order_type": ticket.order_type,
         "qty": order.qty,
-        "limit_px": ticket.limit_px,
-        "stop_px": ticket.stop_px,
+        "limit_px": order.limit_px,
+        "stop_px": order.stop_px,
         "tif": ticket.tif or "DAY",
         "status": order.status,
         "why_held": order.why_held,
@@ -222,6 +347,9 @@ def _order_row(order: Order) -> Reply:
         "oca_group": order.oca_group,
         "oca_type": order.oca_type,
         "inert": order.inert,
+        "hidden": order.is_hidden,
+        "opens_ns": order.opens_ns,
+        "expires_ns": order.expires_ns,
         "accepted_ns": order.accepted_ns,
         "done_ns": order.done_ns,
         "done_reason": order.done_reason,
@@ -236,6 +364,7 @@ def _execution_row(fill: Execution) -> Reply:
         "order_id": fill.order_id,
         "order_ref": fill.order_ref,
         "symbol": fill.symbol,
+        "con_id": fill.con_id,
         "side": "BOT" if fill.is_buy else "SLD",
         "qty": fill.qty,
         "px": fill.px,
@@ -252,6 +381,7 @@ def _positions(core: GatewayCore) -> list[Reply]:
         {
             "symbol": held.symbol,
             "con_id": held.con_id,
+            "sec_type": held.sec_type,
             "qty": held.qty,
             "cost": held.cost,
             "avg_cost": held.avg_cost,
@@ -266,7 +396,7 @@ def _account(core: GatewayCore) -> Reply:
     values = reports.account_values(core.account, core.engine.quotes, core.settings.currency)
     return {
         "account": core.settings.account,
-        "cash": core.account.cash,
+        "cash": core.account.cash_told,
         "cash_start": core.settings.cash_start,
         "commissions": core.account.commissions,
         "unrealized_pnl": unrealized,
@@ -277,115 +407,8 @@ def _account(core: GatewayCore) -> Reply:
 
 def _cancel(core: GatewayCore, perm_id: int) -> Reply:
     order = core.store.orders.get(perm_id)
-    if order is None or not order.is_working:
-        raise ValueError(f"no working order with permId {perm_id}")
+    if order is None or order.is_done:
+        raise ValueError(f"perm_id: no working order with permId {perm_id}. Remedy: one of list_orders")
     core.engine.cancel_by_broker(order, core.clock_ns())
     core.settle()
     return {}
-
-
-def _clear(core: GatewayCore) -> Reply:
-    """End every fault; orders, positions and prices stay as they are."""
-    core.faults.clear()
-    conduct = core.engine.conduct
-    conduct.hold_fills, conduct.fill_qty_max, conduct.inert_stops = False, None, False
-    conduct.fill_delay_ns = core.settings.manners.fill_delay_ms * 1_000_000
-    for order in core.store.working_orders():
-        if order.inert:
-            core.engine.set_inert(order.perm_id, False)
-    core.engine.match_everything(core.clock_ns())
-    core.settle()
-    if core.shell is not None:
-        core.shell.refuse(0.0)
-        core.shell.thaw()
-    return {}
-
-
-_SWITCH = Literal["hold_fills", "partial_fills", "delay_fills"]
-
-
-def _fault(core: GatewayCore, fault: Fault) -> Reply:
-    match fault.kind:
-        case "drop_at_place" | "silence" | "reject" | "die_at_place" | "unanswered":
-            core.faults.arm(fault)
-            return {"armed": core.faults.armed()}
-        case "message":
-            if not fault.code:
-                raise ValueError("message needs a code")
-            core.message(fault)
-        case "drop" | "half_open":
-            return _on_sessions(core, fault)
-        case "refuse":
-            if core.shell is None or not 0 < fault.seconds <= 600:
-                raise ValueError("refuse needs seconds, more than 0 and at most 600")
-            core.shell.refuse(fault.seconds)
-        case "inert_stop":
-            return _inert(core, fault)
-        case "hold_fills" | "partial_fills" | "delay_fills":
-            _switch(core, fault.kind, fault)
-        case "duplicate_execution":
-            core.faults.duplicate_executions += fault.count
-            return {"left": core.faults.duplicate_executions}
-        case "next_order_id":
-            if fault.client_id is None or fault.value < 1:
-                raise ValueError("next_order_id needs client_id, and value from 1 on")
-            core.engine.reset_ids(fault.client_id, fault.value)
-            core.settle()
-        case _:
-            assert_never(fault.kind)
-    core.faults.struck[fault.kind] += fault.kind != "message"
-    return {}
-
-
-def _on_sessions(core: GatewayCore, fault: Fault) -> Reply:
-    assert core.shell is not None, "the control port is served by a shell"
-    hit = [client for client in core.clients.values() if fault.client_id in (None, client.client_id)]
-    for client in hit:
-        if fault.kind == "drop":
-            core.shell.close(client, silently=True)
-        else:
-            core.shell.freeze(client, fault.seconds or HALF_OPEN_S)
-    core.faults.struck[fault.kind] += len(hit)
-    return {"sessions": [client.client_id for client in hit]}
-
-
-def _inert(core: GatewayCore, fault: Fault) -> Reply:
-    """Make one stop inert by permId or orderRef, or, with neither, every stop that comes from now on."""
-    if fault.perm_id is None and fault.order_ref is None:
-        core.engine.conduct.inert_stops = fault.on
-        return {}
-    hit = [
-        order.perm_id
-        for order in core.store.working_orders()
-        if order.ticket.is_stop and (order.perm_id == fault.perm_id or order.ticket.order_ref == fault.order_ref)
-    ]
-    if not hit:
-        raise ValueError("no working stop with that perm_id or order_ref")
-    for perm_id in hit:
-        core.engine.set_inert(perm_id, fault.on)
-    if not fault.on:
-        core.engine.match_everything(core.clock_ns())
-    core.settle()
-    core.faults.struck["inert_stop"] += len(hit)
-    return {"perm_ids": hit}
-
-
-def _switch(core: GatewayCore, kind: _SWITCH, fault: Fault) -> None:
-    """Turn a standing fault on or off. Ending a hold fills at once what was held; the others tell at the next price."""
-    conduct = core.engine.conduct
-    match kind:
-        case "hold_fills":
-            conduct.hold_fills = fault.on
-            core.engine.match_everything(core.clock_ns())
-            core.settle()
-        case "partial_fills":
-            size = fault.size
-            if fault.on and (size is None or not size.is_finite() or not 0 < size < QTY_MAX):
-                raise ValueError("partial_fills needs a positive size, or on = false")
-            conduct.fill_qty_max = fault.size if fault.on else None
-        case "delay_fills":
-            if not 0 <= fault.ms <= 600_000:
-                raise ValueError("delay_fills needs ms from 0 to 600000")
-            conduct.fill_delay_ns = fault.ms * 1_000_000 if fault.on else 0
-        case _:
-            assert_never(kind)

@@ -9,43 +9,46 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable
+from datetime import date
 from decimal import Decimal
-from typing import Protocol, assert_never
+from typing import Protocol
 
 from msgspec.structs import replace
 
-from venues.gateway import replies, reports
+from venues.gateway import replies, reports, state
 from venues.gateway.account import Account, AccountBase
+from venues.gateway.asked import PlaceOrder
+from venues.gateway.book import Arrival
 from venues.gateway.checks import NO_CONTRACT, refusal_of
-from venues.gateway.contracts import Listing, Stock, stocks_of
+from venues.gateway.contracts import Instrument
 from venues.gateway.engine import OrderEngine
 from venues.gateway.faults import MESSAGE_TEXTS, Fault, Faults
-from venues.gateway.journal import SCHEMA_VERSION, Journal, Snapshot, StateError
+from venues.gateway.feeds import Feeds
+from venues.gateway.history import History
+from venues.gateway.hours import Timetable, moment_of
+from venues.gateway.journal import Journal
+from venues.gateway.listing import Listing, Wanted
 from venues.gateway.matching import Quote
 from venues.gateway.model import (
-    CommissionTold,
-    ErrorTold,
-    Execution,
+    NEVER_NS,
+    ClockSet,
     ExecutionTold,
-    IdsReset,
-    Notice,
     Order,
-    OrderTold,
     PriceSet,
     Record,
-    StatusTold,
     Ticket,
     WhatIfTold,
-    owner_of,
 )
 from venues.gateway.prices import Market
-from venues.gateway.requests import PlaceOrder
 from venues.gateway.session import Client
 from venues.gateway.settings import GatewaySettings
-from venues.gateway.store import OrderStore
+from venues.gateway.telling import Teller
 
 log = logging.getLogger("gateway")
 _MARGIN_RATE = Decimal("0.25")
+_MS = 1_000_000
+_DERIVED_KEPT_MAX = 1_000
+"""Options and futures that are quoted though nobody holds, orders or watches them."""
 
 
 class Shell(Protocol):
@@ -63,6 +66,12 @@ class Shell(Protocol):
     def refuse(self, seconds: float) -> None:
         """Close the listening socket for so long; every session is closed too."""
 
+    def shut_out(self, seconds: float) -> None:
+        """Close every session; take connections and answer nothing for so long (0: until let in)."""
+
+    def let_in(self) -> None:
+        """Answer those who wait, and those who come."""
+
     def die(self, *, committed: bool) -> None:
         """Kill this process as kill -9 does, before or after the commit of the running call."""
 
@@ -73,66 +82,70 @@ class GatewayCore:
     def __init__(self, settings: GatewaySettings, journal: Journal, clock_ns: Callable[[], int]) -> None:
         """Rebuild the state from the journal. Raises StateError when it belongs to another account."""
         self.settings = settings
-        self.clock_ns = clock_ns
         self.journal = journal
         self.clients: dict[int, Client] = {}
         self.faults = Faults()
         self.counters: Counter[str] = Counter()
         self.walking = settings.walk
         self.shell: Shell | None = None
-        stocks = stocks_of(settings.symbols)
-        snapshot, records = journal.load()
-        if snapshot is not None and snapshot.account != settings.account:
-            raise StateError(
-                f"the state in {journal.folder} is of account {snapshot.account}, not {settings.account}. "
-                f"Remedy: use --account {snapshot.account}, or another --state DIR."
-            )
-        self.market = Market(stocks.values(), settings.volatility_bps, settings.seed)
-        self._stocks = stocks_of([*settings.symbols, *_symbols_in(snapshot, records)])
-        self.listing = Listing(self._stocks)
-        self.listed = Listing(stocks)
-        self._base = snapshot.base if snapshot else AccountBase(cash=settings.cash_start)
-        self.account = Account(self._base, settings.commission_per_share, settings.commission_min)
-        self.store = OrderStore()
-        self._restore(snapshot, records)
-        self.engine = OrderEngine(self.store, self.account, settings.manners, settings.account, self._exchange_of)
-        self.engine.conduct.fill_delay_ns = settings.manners.fill_delay_ms * 1_000_000
-        for stock in stocks.values():
-            self.engine.quotes[stock.con_id] = self.market.quotes[stock.symbol]
+        self._machine_ns = clock_ns
+        loaded = state.load(journal, settings)
+        self.ahead_ns = loaded.ahead_ns
+        self.listed = Listing(settings.symbols)
+        self.listing = Listing([*settings.symbols, *loaded.symbols])
+        """What is listed, and what was: a position stays, though its symbol is not traded any more."""
+        self.market = Market(self.listed.by_symbol.values(), settings.volatility_bps, settings.seed)
+        self.began_ns = loaded.began_ns or self.clock_ns()
+        self.history = History(self.listing.known, settings.seed, self.began_ns)
+        self._base = loaded.base
+        self.account = Account(loaded.base, settings.fees)
+        self.store = loaded.store
+        for fill in self.store.latest_executions():
+            self.account.apply(fill)
+        self.timetable = Timetable(settings.hours)
+        self.engine = OrderEngine(
+            self.store, self.account, settings.manners, settings.account, self.listing.known, self.timetable
+        )
+        self.engine.conduct.fill_delay_ns = settings.manners.fill_delay_ms * _MS
+        self.teller = Teller(self.clients, self.faults, self.listing, settings.account, self.counters, self.clock_ns)
+        self.feeds = Feeds(self.market, self.listing)
         self._pending: list[Record] = []
         self._moved: set[int] = set()
+        self._restart_ns = self._next_restart_ns()
+        self._restore_prices(loaded.prices)
         if journal.torn_lines:
             self.counters["torn_lines"] = journal.torn_lines
             log.warning("cut a torn last line off the journal: it was never acknowledged to anyone")
-        if snapshot is None:
+        if loaded.is_new:
             self.compact()
-        self.engine.match_everything(clock_ns())
+        self.engine.match_everything(self.clock_ns())
         self.settle()
+
+    def clock_ns(self) -> int:
+        """Return the gateway's own time: the machine's, and what was set ahead of it."""
+        return self._machine_ns() + self.ahead_ns
+
+    def trade_date(self) -> date:
+        """Return the date in the exchange's zone, by the gateway's clock."""
+        return moment_of(self.clock_ns()).date()
+
+    @property
+    def account_base(self) -> AccountBase:
+        """Cash and positions before the first of the kept executions."""
+        return self._base
 
     # ---- state
 
-    def _restore(self, snapshot: Snapshot | None, records: list[Record]) -> None:
-        if snapshot is not None:
-            for order in snapshot.orders:
-                self.store.put(order)
-            self.store.next_ids.update(snapshot.next_ids)
-            self.store.forgotten_ids.update(snapshot.forgotten_ids)
-            self.store.next_perm_id, self.store.next_exec = snapshot.next_perm_id, snapshot.next_exec
-            records = [*snapshot.executions, *snapshot.prices, *records]
-        for record in records:
-            match record:
-                case Order():
-                    self.store.put(record)
-                case Execution():
-                    self.store.add(record)
-                    self.account.apply(record)
-                case IdsReset():
-                    self.store.reset_ids(record)
-                case PriceSet(symbol=symbol, bid=bid, ask=ask, last=last):
-                    if symbol in self.market.quotes:
-                        self.market.place(symbol, Quote(bid, ask, last))
-                case _:
-                    assert_never(record)
+    def _restore_prices(self, prices: list[PriceSet]) -> None:
+        for price in prices:
+            instrument = self.listing.get(price.con_id) or self.listed.by_symbol.get(price.symbol)
+            if instrument is not None and (instrument.is_derived or instrument.con_id in self.market.quotes):
+                self.market.place(instrument, Quote(price.bid, price.ask, price.last))
+        for con_id in self._in_use():
+            instrument = self.listing.known(con_id)
+            if instrument.is_derived and instrument.under_con_id in self.market.quotes:
+                self.market.look_at(instrument, self.clock_ns())
+        self.engine.quotes.update(self.market.quotes)
 
     def commit(self) -> None:
         """Make durable what the calls since the last commit recorded. An error ends the gateway."""
@@ -145,37 +158,36 @@ class GatewayCore:
 
     def compact(self) -> None:
         """Write the whole state as the next snapshot, dropping what is beyond the kept numbers."""
-        self._drop_oldest()
-        quotes = self.market.quotes.items()
+        self._base, dropped = state.drop_oldest(self.store, self._base, self.settings)
+        self.counters.update(dropped)
         self.journal.compact(
-            Snapshot(
-                schema_version=SCHEMA_VERSION,
-                generation=self.journal.next_generation,
-                account=self.settings.account,
-                base=self._base,
-                orders=tuple(self.store.orders.values()),
-                executions=tuple(self.store.executions.values()),
-                prices=tuple(PriceSet(symbol=s, bid=q.bid, ask=q.ask, last=q.last) for s, q in quotes),
-                next_ids=tuple(self.store.next_ids.items()),
-                forgotten_ids=tuple(self.store.forgotten_ids.items()),
-                next_perm_id=self.store.next_perm_id,
-                next_exec=self.store.next_exec,
+            state.snapshot_of(
+                self.journal,
+                self.settings,
+                self._base,
+                self.store,
+                began_ns=self.began_ns,
+                ahead_ns=self.ahead_ns,
+                prices=self._prices(),
             )
         )
         self.counters["compactions"] += 1
 
-    def _drop_oldest(self) -> None:
-        done = [order.perm_id for order in self.store.orders.values() if not order.is_working]
-        surplus = done[: max(0, len(done) - self.settings.completed_kept_max)]
-        self.store.forget(surplus)
-        self.counters["orders_dropped"] += len(surplus)
-        excess = len(self.store.executions) - self.settings.executions_kept_max
-        if excess > 0:
-            folded = Account(self._base, self.settings.commission_per_share, self.settings.commission_min)
-            for exec_id in list(self.store.executions)[:excess]:
-                folded.apply(self.store.executions.pop(exec_id))
-            self._base = folded.base()
-            self.counters["executions_dropped"] += excess
+    def _prices(self) -> tuple[PriceSet, ...]:
+        """The prices that a restart goes on from: those that walk, and those that were set."""
+        con_ids = [*self.market.spots, *self.market.pinned]
+        return tuple(self._price_of(con_id) for con_id in con_ids)
+
+    def _price_of(self, con_id: int) -> PriceSet:
+        quote, name = self.market.quotes[con_id], self.listing.known(con_id).local_symbol
+        return PriceSet(symbol=name, con_id=con_id, bid=quote.bid, ask=quote.ask, last=quote.last)
+
+    def set_clock(self, now_ns: int) -> None:
+        """Let the gateway's time be this from now on, durably; what became due by it happens."""
+        self.ahead_ns = now_ns - self._machine_ns()
+        self._pending.append(ClockSet(ahead_ns=self.ahead_ns))
+        self._restart_ns = self._next_restart_ns()
+        self.advance()
 
     # ---- sessions
 
@@ -198,10 +210,21 @@ class GatewayCore:
             self.faults.silenced.discard(key)
 
     def send_error(self, client: Client, req_id: int, code: int, text: str) -> None:
-        client.send(list(replies.error(client.version, req_id, code, text)))
-        self.counters[f"error_{code}"] += 1
+        self.teller.error(client, req_id, code, text)
 
     # ---- orders
+
+    def find(self, wanted: Wanted) -> Instrument | None:
+        """Return what a contract means, quoted from now on; None where it is nothing, or more than one thing."""
+        instrument = self.listed.find(wanted, self.trade_date())
+        if instrument is not None:
+            self.look_at(instrument)
+        return instrument
+
+    def look_at(self, instrument: Instrument) -> Quote:
+        quote = self.market.look_at(instrument, self.clock_ns())
+        self.engine.quotes.setdefault(instrument.con_id, quote)
+        return quote
 
     def place(self, client: Client, request: PlaceOrder) -> None:
         fault = self.faults.on_place(client.client_id)
@@ -213,12 +236,20 @@ class GatewayCore:
         match fault.kind:
             case "reject":
                 code = fault.code or 201
-                text = fault.text or "Order rejected - reason:Scripted by the control port"
-                self.send_error(client, ticket.order_id, code, text)
+                self.send_error(client, ticket.order_id, code, fault.text or MESSAGE_TEXTS.get(code, "Scripted"))
+            case "warn":
+                self._place(client, request)
+                text = fault.text or MESSAGE_TEXTS.get(fault.code, "Scripted")
+                self.send_error(client, ticket.order_id, fault.code, text)
             case "silence":
                 if fault.accepted:
                     self.faults.silenced.add(ticket.key)
                     self._place(client, request)
+            case "surface_late" | "inactive" | "no_shares":
+                self.engine.conduct.arrivals[ticket.key] = self._arrival(fault)
+                self._place(client, request)
+                if ticket.key not in self.engine.staged:
+                    self.engine.conduct.arrivals.pop(ticket.key, None)
             case "drop_at_place":
                 if fault.when == "after":
                     self._place(client, request)
@@ -230,69 +261,146 @@ class GatewayCore:
             case _:
                 raise AssertionError(f"{fault.kind} is not a fault of placeOrder")
 
+    def _arrival(self, fault: Fault) -> Arrival:
+        if fault.kind == "surface_late":
+            return Arrival(surfaces_ns=self.clock_ns() + fault.ms * _MS if fault.ms else NEVER_NS)
+        if fault.kind == "no_shares":
+            return Arrival(hold="locate")
+        code = fault.code or 201
+        return Arrival(
+            inactive=(code, fault.text or MESSAGE_TEXTS.get(code, "Scripted")), error_first=fault.first == "error"
+        )
+
     def _place(self, client: Client, request: PlaceOrder) -> None:
-        stock = self.listed.find(request.wanted)
-        if stock is None:
+        if request.ticket.order_id == 0:
+            self.send_error(client, 0, 321, "Error validating request.-'bF' : cause - Order id 0 is no order's")
+            return
+        instrument = self.find(request.wanted)
+        if instrument is None:
             self.send_error(client, request.ticket.order_id, *NO_CONTRACT)
             return
-        ticket = replace(request.ticket, con_id=stock.con_id, symbol=stock.symbol)
+        ticket = replace(request.ticket, con_id=instrument.con_id, symbol=instrument.symbol)
+        if ticket.outside_rth and ticket.order_type == "MKT" and self.timetable.hours == "exchange":
+            ticket = replace(ticket, outside_rth=False)
+            self.send_error(client, ticket.order_id, 2109, MESSAGE_TEXTS[2109])
         if ticket.what_if:
-            self._what_if(client, ticket, stock)
+            self._what_if(client, ticket, instrument)
         else:
-            self.engine.place(ticket, stock.min_tick, self.clock_ns())
+            self.engine.place(ticket, self.clock_ns())
         self.settle()
 
-    def _what_if(self, client: Client, ticket: Ticket, stock: Stock) -> None:
-        refusal = refusal_of(ticket, stock.min_tick, self.settings.account)
+    def _what_if(self, client: Client, ticket: Ticket, instrument: Instrument) -> None:
+        refusal = refusal_of(ticket, instrument, self.settings.account)
         if refusal is not None:
             self.send_error(client, ticket.order_id, *refusal)
             return
-        px = ticket.limit_px or ticket.stop_px or self.market.quotes[stock.symbol].ask
-        commission, _ = self.account.preview(stock.con_id, stock.symbol, ticket.is_buy, ticket.qty, px, ticket.qty)
-        self.tell(WhatIfTold(ticket, ticket.qty * px * _MARGIN_RATE, commission))
+        px = ticket.limit_px or ticket.stop_px or self.market.quotes[instrument.con_id].ask
+        commission, _ = self.account.preview(instrument, ticket.is_buy, ticket.qty, px, ticket.qty)
+        margin = ticket.qty * px * instrument.multiplier * _MARGIN_RATE
+        self.teller.tell(WhatIfTold(ticket, margin, commission))
 
-    # ---- the market
+    def place_by_hand(self, ticket: Ticket) -> Order | None:
+        """Enter an order as a user of the gateway's own screen does; None: it was refused."""
+        before = set(self.store.orders)
+        self.engine.place(ticket, self.clock_ns())
+        binder = self.clients.get(0)
+        if binder is not None and binder.binds_manual:
+            self.bind(binder)
+        self.settle()
+        return next((order for perm_id, order in self.store.orders.items() if perm_id not in before), None)
+
+    def bind(self, client: Client) -> None:
+        """Tell client 0 of orders by hand that no client knew, under ids of its own (100 orderBound)."""
+        for order in self.engine.bind():
+            client.send(["100", str(order.perm_id), "0", str(order.ticket.order_id)])
+            self.send_open_order(client, order)
+
+    def send_open_order(self, client: Client, order: Order) -> None:
+        account, instrument = self.settings.account, self.listing.known(order.ticket.con_id)
+        client.send(replies.open_order(client.version, order, instrument, account, order.status))
+        client.send(replies.order_status(order, order.status, order.why_held))
+
+    # ---- the market and the clock
 
     def walk(self) -> None:
-        """One tick of every symbol's walk."""
+        """One tick: prices walk where their market is open, and bars that are over are told."""
+        now_ns = self.clock_ns()
         if self.walking:
-            for stock in self.listed.by_symbol.values():
-                self._quote(stock, self.market.step(stock.symbol))
+            for con_id, spot in self.market.spots.items():
+                if self.timetable.is_open(spot, now_ns, outside_rth=True):
+                    self._quote(con_id, self.market.step(con_id))
             self.settle()
             self._tell_pnl()
+        if not self.faults.lost_connectivity:
+            self.feeds.tick(self.clients.values(), now_ns)
+        if len(self.market.derived) > _DERIVED_KEPT_MAX:
+            self._forget_derived()
 
-    def set_quote(self, symbol: str, quote: Quote) -> None:
-        """Put a price from outside, durable as an order is. Raises KeyError for an unknown symbol."""
-        stock = self.listed.by_symbol[symbol]
-        self.market.place(symbol, quote)
-        self.engine.record_price(PriceSet(symbol=symbol, bid=quote.bid, ask=quote.ask, last=quote.last))
-        self._quote(stock, quote)
+    def set_quote(self, instrument: Instrument, quote: Quote) -> None:
+        """Put a price from outside, durable as an order is."""
+        self.market.place(instrument, quote)
+        self._pending.append(self._price_of(instrument.con_id))
+        self._quote(instrument.con_id, quote)
         self.settle()
         self._tell_pnl()
 
     def record_prices(self) -> None:
         """Note where the walk is, so that a restart goes on from near there."""
-        for symbol, quote in self.market.quotes.items():
-            self.engine.record_price(PriceSet(symbol=symbol, bid=quote.bid, ask=quote.ask, last=quote.last))
+        self._pending += self._prices()
         self.settle()
 
     def advance(self) -> None:
-        self.engine.advance(self.clock_ns())
+        """Do what is due by the clock."""
+        now_ns = self.clock_ns()
+        self.engine.advance(now_ns)
+        self.teller.advance(now_ns)
+        if self._restart_ns is not None and self._restart_ns <= now_ns:
+            self._restart_ns = self._next_restart_ns()
+            self.restart_nightly(self.settings.restart_s, self.settings.restart_loses_ms)
         self.settle()
 
-    def _quote(self, stock: Stock, quote: Quote) -> None:
-        self.engine.quote(stock.con_id, quote, self.clock_ns())
-        if self.faults.lost_connectivity:
-            return
-        for client in self.clients.values():
-            for req_id, symbol in client.market_data.items():
-                if symbol == stock.symbol:
-                    self.send_ticks(client, req_id, quote)
+    def next_due_ns(self) -> int | None:
+        dues = (self.engine.next_due_ns(), self.teller.next_due_ns(), self._restart_ns)
+        return min((due_ns for due_ns in dues if due_ns is not None), default=None)
 
-    def send_ticks(self, client: Client, req_id: int, quote: Quote) -> None:
-        for fields in reports.quote_ticks(req_id, client.told_quotes.get(req_id), quote):
-            client.send(list(fields))
-        client.told_quotes[req_id] = quote
+    def _next_restart_ns(self) -> int | None:
+        if not self.settings.restart_at:
+            return None
+        hour, minute = (int(part) for part in self.settings.restart_at.split(":"))
+        day_ns = 86_400 * 1_000_000_000
+        now_ns = self.clock_ns()
+        due_ns = now_ns // day_ns * day_ns + (hour * 60 + minute) * 60 * 1_000_000_000
+        return due_ns if due_ns > now_ns else due_ns + day_ns
+
+    def restart_nightly(self, seconds: float, loses_ms: int) -> list[Order]:
+        """Be gone for a while and come back without the last moments: every session ends, ids go back."""
+        assert self.shell is not None, "a shell is set before time passes"
+        lost = self.engine.lose(self.clock_ns() - loses_ms * _MS)
+        self.settle()
+        self.shell.refuse(seconds)
+        self.faults.struck["nightly_restart"] += 1
+        return lost
+
+    def _quote(self, con_id: int, quote: Quote) -> None:
+        now_ns = self.clock_ns()
+        changed = [(con_id, quote), *self.market.follow(con_id, now_ns)]
+        if con_id in self.market.spots:
+            self.history.note(con_id, quote, now_ns)
+        for changed_id, new in changed:
+            self.engine.quote(changed_id, new, now_ns)
+            if not self.faults.lost_connectivity and not self.faults.competing_session:
+                self.feeds.quoted(self.clients.values(), changed_id, new, now_ns)
+
+    def _in_use(self) -> set[int]:
+        held = {con_id for con_id, position in self.account.positions.items() if position.qty}
+        ordered = {con_id for con_id, on_book in self.store.working.items() if on_book}
+        return held | ordered | self.market.pinned | self.feeds.in_use(self.clients.values())
+
+    def _forget_derived(self) -> None:
+        unused = set(self.market.derived) - self._in_use()
+        self.market.forget(unused)
+        for con_id in unused:
+            self.engine.quotes.pop(con_id, None)
 
     # ---- telling
 
@@ -301,40 +409,13 @@ class GatewayCore:
         records, notices = self.engine.take()
         self._pending += records
         for notice in notices:
-            self.tell(notice)
+            if isinstance(notice, ExecutionTold):
+                self.counters["executions"] += 1
+                self._moved.add(notice.execution.con_id)
+            self.teller.tell(notice)
         if self._moved:
             moved, self._moved = self._moved, set()
             self._tell_positions(moved)
-
-    def tell(self, notice: Notice) -> None:
-        if isinstance(notice, ExecutionTold):
-            self.counters["executions"] += 1
-            self._moved.add(notice.execution.con_id)
-        client = self.clients.get(owner_of(notice))
-        if client is None or self.faults.lost_connectivity or _key_of(notice) in self.faults.silenced:
-            self.counters["notices_untold"] += 1
-            return
-        version, account = client.version, self.settings.account
-        match notice:
-            case OrderTold(order=order, status=status, why_held=why_held):
-                client.send(list(replies.open_order(version, order, self._stock(order.ticket), account, status)))
-                client.send(list(replies.order_status(order, status, why_held)))
-            case StatusTold():
-                client.send(list(replies.status_told(notice)))
-            case ExecutionTold(execution=fill):
-                client.send(list(replies.execution(version, fill, self.listing.by_con_id[fill.con_id], -1)))
-                if self.faults.duplicate_executions:
-                    self.faults.duplicate_executions -= 1
-                    self.faults.struck["duplicate_execution"] += 1
-                    client.outbox.append(client.outbox[-1])
-            case CommissionTold(execution=fill):
-                client.send(list(replies.commission(fill)))
-            case ErrorTold(order_id=order_id, code=code, text=text):
-                self.send_error(client, order_id, code, text)
-            case WhatIfTold(ticket=ticket):
-                client.send(list(replies.what_if(version, notice, self._stock(ticket), account)))
-            case _:
-                assert_never(notice)
 
     def _tell_positions(self, con_ids: set[int]) -> None:
         """After fills: every session that watches positions or account values is told, whoever's order it was."""
@@ -343,21 +424,27 @@ class GatewayCore:
         values = reports.account_values(self.account, self.engine.quotes, self.settings.currency)
         for client in self.clients.values():
             for con_id in sorted(con_ids):
-                if client.positions:
-                    self.send_position(client, con_id)
-                if client.account_updates:
-                    self.send_portfolio(client, con_id)
+                self._tell_position(client, con_id)
             self.send_account_values(client, values)
         self._tell_pnl()
 
+    def _tell_position(self, client: Client, con_id: int) -> None:
+        if client.positions:
+            self.send_position(client, con_id)
+        if client.account_updates:
+            self.send_portfolio(client, con_id)
+        held, instrument = self.account.positions[con_id], self.listing.known(con_id)
+        for req_id, model in client.positions_multi.items():
+            client.send(replies.position_multi(req_id, held, instrument, self.settings.account, model))
+
     def send_position(self, client: Client, con_id: int) -> None:
-        held, stock = self.account.positions[con_id], self.listing.by_con_id[con_id]
-        client.send(list(replies.position(held, stock, self.settings.account)))
+        held, instrument = self.account.positions[con_id], self.listing.known(con_id)
+        client.send(replies.position(held, instrument, self.settings.account))
 
     def send_portfolio(self, client: Client, con_id: int) -> None:
-        held, stock = self.account.positions[con_id], self.listing.by_con_id[con_id]
+        held, instrument = self.account.positions[con_id], self.listing.known(con_id)
         last = reports.last_px(self.engine.quotes, con_id)
-        client.send(list(replies.portfolio(held, stock, self.settings.account, last)))
+        client.send(replies.portfolio(held, instrument, self.settings.account, last))
 
     def send_account_values(self, client: Client, values: list[tuple[str, str, str]]) -> None:
         """Send the rows to each of this client's subscriptions that wants them."""
@@ -374,7 +461,14 @@ class GatewayCore:
     def _tell_pnl(self) -> None:
         for client in self.clients.values():
             for req_id in client.pnl:
-                client.send(list(reports.pnl_fields(req_id, self.account, self.engine.quotes)))
+                client.send(reports.pnl_fields(req_id, self.account, self.engine.quotes))
+            for req_id, con_id in client.pnl_single.items():
+                self.send_pnl_single(client, req_id, con_id)
+
+    def send_pnl_single(self, client: Client, req_id: int, con_id: int) -> None:
+        held = self.account.positions.get(con_id)
+        if held is not None:
+            client.send(reports.pnl_single_fields(req_id, held, self.engine.quotes))
 
     # ---- faults that are not about one placeOrder
 
@@ -387,38 +481,14 @@ class GatewayCore:
         for client in self.clients.values():
             if fault.client_id in (None, client.client_id):
                 if fault.code == 1101:
-                    client.market_data.clear()
-                    client.told_quotes.clear()
+                    for lines in (client.market_data, client.real_time_bars, client.kept_bars):
+                        lines.clear()
                 self.send_error(client, -1, fault.code, fault.text or MESSAGE_TEXTS.get(fault.code, "Scripted message"))
         self.faults.struck["message"] += 1
 
-    def _exchange_of(self, con_id: int) -> str:
-        return self.listing.by_con_id[con_id].primary_exchange
-
-    def _stock(self, ticket: Ticket) -> Stock:
-        return self.listing.by_con_id[ticket.con_id]
-
-
-def _key_of(notice: Notice) -> tuple[int, int]:
-    match notice:
-        case OrderTold(order=order) | StatusTold(order=order):
-            return order.ticket.key
-        case ExecutionTold(execution=fill) | CommissionTold(execution=fill):
-            return fill.client_id, fill.order_id
-        case ErrorTold(client_id=client_id, order_id=order_id):
-            return client_id, order_id
-        case WhatIfTold(ticket=ticket):
-            return ticket.key
-
-
-def _symbols_in(snapshot: Snapshot | None, records: list[Record]) -> list[str]:
-    """The symbols that the state knows: a position stays, though its symbol is not traded any more."""
-    found: dict[str, None] = {}
-    if snapshot is not None:
-        found |= dict.fromkeys(position.symbol for position in snapshot.base.positions)
-        found |= dict.fromkeys(order.ticket.symbol for order in snapshot.orders)
-        found |= dict.fromkeys(fill.symbol for fill in snapshot.executions)
-    for record in records:
-        if isinstance(record, Order):
-            found.setdefault(record.ticket.symbol)
-    return list(found)
+    def compete(self, on: bool) -> None:
+        """Start or end a competing session: every line of market data is told 10197 and gets no ticks."""
+        self.faults.competing_session = on
+        if on:
+            for client, req_id, code, text in self.feeds.compete(self.clients.values()):
+                self.send_error(client, req_id, code, text)

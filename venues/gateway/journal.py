@@ -45,6 +45,9 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     forgotten_ids: tuple[tuple[int, int], ...] = ()
     next_perm_id: int
     next_exec: int
+    began_ns: int = 0
+    """When this state first began; bars before it are made up."""
+    ahead_ns: int = 0
 
 
 _ENCODER = msgspec.json.Encoder(decimal_format="string")

@@ -15,7 +15,7 @@ SERVER_VERSION_MAX = 178
 CONTRACT_12 = fields(
     "conId symbol secType expiry strike right multiplier exchange primaryExchange currency localSymbol tradingClass"
 )
-_CONTRACT_11 = fields(
+CONTRACT_11 = fields(
     "conId=0 symbol secType expiry strike=0 right=? multiplier exchange currency localSymbol tradingClass"
 )
 _EXECUTION_CONTRACT = fields(
@@ -137,7 +137,7 @@ _TAIL_170 = fields(
 
 OPEN_ORDER: Layout = (
     *fields("orderId"),
-    *_CONTRACT_11,
+    *CONTRACT_11,
     *fields(
         "action totalQuantity orderType lmtPrice=0.0 auxPrice=0.0 tif ocaGroup account openClose origin=0 orderRef "
         "clientId permId outsideRth=0 hidden=0 discretionaryAmt=0 goodAfterTime sharesAllocation faGroup faMethod "
@@ -188,7 +188,7 @@ OPEN_ORDER: Layout = (
 )
 
 COMPLETED_ORDER: Layout = (
-    *_CONTRACT_11,
+    *CONTRACT_11,
     *fields(
         "action totalQuantity orderType lmtPrice=0.0 auxPrice=0.0 tif ocaGroup account openClose origin=0 orderRef "
         "permId outsideRth=0 hidden=0 discretionaryAmt=0 goodAfterTime faGroup faMethod faPercentage faProfile<177 "

@@ -12,12 +12,16 @@ from enum import StrEnum
 import msgspec
 
 ZERO = Decimal(0)
+STOP_TYPES = ("STP", "STP LMT", "TRAIL", "TRAIL LIMIT")
+NEVER_NS = 1 << 62
 
 
 class State(StrEnum):
     """Whether an accepted order may still change. IB has more words: `Order.status`."""
 
     WORKING = "Working"
+    INACTIVE = "Inactive"
+    """Refused by a destination, or killed: not on the book. It may be revived until it is done (`Order.is_done`)."""
     FILLED = "Filled"
     CANCELLED = "Cancelled"
 
@@ -44,6 +48,16 @@ class Ticket(msgspec.Struct, frozen=True, kw_only=True):
     transmit: bool = True
     what_if: bool = False
     has_conditions: bool = False
+    trigger_method: int = 0
+    outside_rth: bool = False
+    good_till_ns: int = 0
+    """0: no such time; -1: it could not be read."""
+    good_after_ns: int = 0
+    trail_px: Decimal | None = None
+    """Where a trailing stop starts; None: at its distance from the market."""
+    trail_percent: Decimal | None = None
+    limit_offset: Decimal | None = None
+    """Of a TRAIL LIMIT: how far its limit lies behind its stop."""
     echo: dict[str, str] = {}
 
     @property
@@ -56,7 +70,20 @@ class Ticket(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_stop(self) -> bool:
-        return self.order_type in ("STP", "STP LMT")
+        return self.order_type in STOP_TYPES
+
+    @property
+    def is_trailing(self) -> bool:
+        return self.order_type in ("TRAIL", "TRAIL LIMIT")
+
+    @property
+    def is_by_hand(self) -> bool:
+        return self.order_id <= 0
+
+    @property
+    def is_unbound(self) -> bool:
+        """Entered by hand and bound to no client's ids yet."""
+        return self.order_id == 0
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True, tag="order"):
@@ -84,6 +111,18 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, tag="order"):
     accepted_ns: int
     eligible_ns: int = 0
     """Not matched before this time (a delay that a fault or setting asked for)."""
+    opens_ns: int = 0
+    """Held until then: the market is closed, or goodAfterTime has not come; 0 once it has."""
+    expires_ns: int = 0
+    """Cancelled then; 0: never."""
+    surfaces_ns: int = 0
+    """Fault: accepted, and unknown to everyone and every question until then; 0 once it has surfaced."""
+    hold: str = ""
+    """Fault: held for this reason (`locate`: no shares to short) until it is released."""
+    trail_px: Decimal | None = None
+    """Where a trailing stop is now."""
+    hits: int = 0
+    """Consecutive quotes that touched the stop, for the double trigger methods."""
     done_ns: int = 0
     done_reason: str = ""
 
@@ -100,21 +139,49 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, tag="order"):
         return self.state is State.WORKING
 
     @property
+    def is_done(self) -> bool:
+        """True when it cannot change any more, save for a fill that comes late."""
+        return self.state in (State.FILLED, State.CANCELLED) or (self.state is State.INACTIVE and self.done_ns > 0)
+
+    @property
+    def is_hidden(self) -> bool:
+        return self.surfaces_ns > 0
+
+    @property
+    def stop_px(self) -> Decimal | None:
+        """The price that elects it."""
+        return self.trail_px if self.ticket.is_trailing else self.ticket.stop_px
+
+    @property
+    def limit_px(self) -> Decimal | None:
+        """The price it never does worse than; None for an order that takes the market's."""
+        if self.ticket.order_type != "TRAIL LIMIT":
+            return self.ticket.limit_px if self.ticket.order_type in ("LMT", "STP LMT") else None
+        if self.trail_px is None:
+            return None
+        behind = self.ticket.limit_offset
+        if behind is None:
+            start = self.ticket.trail_px or self.trail_px
+            behind = abs(start - (self.ticket.limit_px or start))
+        return self.trail_px + behind if self.ticket.is_buy else self.trail_px - behind
+
+    @property
     def waits_for_trigger(self) -> bool:
         return self.ticket.is_stop and not self.triggered
 
     @property
     def status(self) -> str:
-        """IB's word for it: PreSubmitted, Submitted, Filled or Cancelled."""
+        """IB's word for it: PreSubmitted, Submitted, Inactive, Filled or Cancelled."""
         if not self.is_working:
             return self.state.value
-        return "PreSubmitted" if self.held or self.waits_for_trigger else "Submitted"
+        waits = self.held or self.waits_for_trigger or self.opens_ns or self.hold
+        return "PreSubmitted" if waits else "Submitted"
 
     @property
     def why_held(self) -> str:
         if not self.is_working:
             return ""
-        reasons = ("child", self.held), ("trigger", self.waits_for_trigger)
+        reasons = ("child", self.held), ("trigger", self.waits_for_trigger), (self.hold, bool(self.hold))
         return ",".join(word for word, holds in reasons if holds)
 
 
@@ -138,6 +205,13 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True, tag="execution"):
     realized_pnl: Decimal | None
     order_ref: str
     time_ns: int
+    sec_type: str = "STK"
+    multiplier: Decimal = Decimal(1)
+
+    @property
+    def root(self) -> str:
+        """What a fill and its corrections have in common: the execId before its last dot."""
+        return self.exec_id.rpartition(".")[0]
 
 
 class IdsReset(msgspec.Struct, frozen=True, kw_only=True, tag="ids_reset"):
@@ -147,16 +221,29 @@ class IdsReset(msgspec.Struct, frozen=True, kw_only=True, tag="ids_reset"):
     next_id: int
 
 
+class OrdersLost(msgspec.Struct, frozen=True, kw_only=True, tag="orders_lost"):
+    """A restart forgot these orders: they never were, and their ids are free."""
+
+    perm_ids: tuple[int, ...]
+
+
+class ClockSet(msgspec.Struct, frozen=True, kw_only=True, tag="clock"):
+    """The gateway's clock runs this far ahead of the machine's."""
+
+    ahead_ns: int
+
+
 class PriceSet(msgspec.Struct, frozen=True, kw_only=True, tag="price"):
-    """Where the price of a symbol is; a restart goes on from there."""
+    """Where the price of something is; a restart goes on from there. `symbol` is the local symbol."""
 
     symbol: str
+    con_id: int = 0
     bid: Decimal
     ask: Decimal
     last: Decimal
 
 
-Record = Order | Execution | IdsReset | PriceSet
+Record = Order | Execution | IdsReset | OrdersLost | ClockSet | PriceSet
 """One line of the journal."""
 
 

@@ -3,28 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import date
 from decimal import Decimal
-from zoneinfo import ZoneInfo
 
 from venues.gateway import contracts, layout
 from venues.gateway.account import Position
-from venues.gateway.contracts import Stock
-from venues.gateway.messages import COMPLETED_ORDER, CONTRACT_DETAILS, EXECUTION, OPEN_ORDER
+from venues.gateway.contracts import DerivedClass, Instrument
+from venues.gateway.history import Bar, bar_time
+from venues.gateway.hours import EXCHANGE_ZONE, time_text
+from venues.gateway.messages import COMPLETED_ORDER, CONTRACT_11, CONTRACT_DETAILS, EXECUTION, OPEN_ORDER
 from venues.gateway.model import Execution, Order, StatusTold, Ticket, WhatIfTold
 from venues.gateway.wire import UNSET_DOUBLE, flag, text_of
 
 Fields = Sequence[str]
-EXCHANGE_ZONE = "US/Eastern"
-_ZONE = ZoneInfo(EXCHANGE_ZONE)
 _UNSET_LONG = "9223372036854775807"
 _TEXT_PRICE_ZERO = "0.0"
-
-
-def time_text(time_ns: int) -> str:
-    """IB's form of a time, in the exchange's zone, whole seconds."""
-    moment = datetime.fromtimestamp(time_ns // 1_000_000_000, UTC).astimezone(_ZONE)
-    return f"{moment:%Y%m%d %H:%M:%S} {EXCHANGE_ZONE}"
 
 
 def error(version: int, req_id: int, code: int, text: str) -> Fields:
@@ -57,19 +50,23 @@ def status_told(told: StatusTold) -> Fields:
     return order_status(told.order, told.status, "" if told.status == "Cancelled" else told.order.why_held)
 
 
-def _contract_values(stock: Stock, exchange: str) -> dict[str, str]:
-    return {
+def _contract_values(stock: Instrument, exchange: str) -> dict[str, str]:
+    values = {
         "conId": str(stock.con_id),
         "symbol": stock.symbol,
-        "secType": "STK",
+        "secType": stock.sec_type,
         "exchange": exchange,
         "currency": "USD",
-        "localSymbol": stock.symbol,
+        "localSymbol": stock.local_symbol,
         "tradingClass": stock.trading_class,
     }
+    if stock.is_derived:
+        values |= {"expiry": stock.expiry, "multiplier": stock.multiplier_text, "strike": text_of(stock.strike)}
+        values |= {"right": stock.right} if stock.right else {}
+    return values
 
 
-def _ticket_values(ticket: Ticket, stock: Stock, account: str) -> dict[str, str]:
+def _ticket_values(ticket: Ticket, stock: Instrument, account: str) -> dict[str, str]:
     return {
         **ticket.echo,
         **_contract_values(stock, ticket.exchange or "SMART"),
@@ -91,23 +88,33 @@ def _px_text(px: Decimal | None) -> str:
     return _TEXT_PRICE_ZERO if px is None else text_of(px)
 
 
-def _order_values(order: Order, stock: Stock, account: str) -> dict[str, str]:
+def _order_values(order: Order, stock: Instrument, account: str) -> dict[str, str]:
     return {
         **_ticket_values(order.ticket, stock, account),
         "totalQuantity": text_of(order.qty),
         "permId": str(order.perm_id),
         "ocaGroup": order.oca_group,
         "ocaType": str(order.oca_type or 3),
+        **_trail_values(order),
     }
 
 
-def open_order(version: int, order: Order, stock: Stock, account: str, status: str) -> Fields:
+def _trail_values(order: Order) -> dict[str, str]:
+    if not order.ticket.is_trailing:
+        return {}
+    values = {} if order.trail_px is None else {"trailStopPrice": text_of(order.trail_px)}
+    if order.ticket.order_type == "TRAIL LIMIT":
+        values["lmtPrice"] = text_of(order.limit_px, _TEXT_PRICE_ZERO)
+    return values
+
+
+def open_order(version: int, order: Order, stock: Instrument, account: str, status: str) -> Fields:
     """openOrder (5)."""
     values = {**_order_values(order, stock, account), "status": status}
     return ["5", *layout.write(OPEN_ORDER, version, values)]
 
 
-def completed_order(version: int, order: Order, stock: Stock, account: str) -> Fields:
+def completed_order(version: int, order: Order, stock: Instrument, account: str) -> Fields:
     """completedOrder (101) of an order that is done."""
     values = {
         **_order_values(order, stock, account),
@@ -121,7 +128,7 @@ def completed_order(version: int, order: Order, stock: Stock, account: str) -> F
     return ["101", *layout.write(COMPLETED_ORDER, version, values)]
 
 
-def what_if(version: int, told: WhatIfTold, stock: Stock, account: str) -> Fields:
+def what_if(version: int, told: WhatIfTold, stock: Instrument, account: str) -> Fields:
     """The openOrder (5) that answers a what-if order: margins and commission."""
     margin, commission = text_of(told.margin), text_of(told.commission)
     names = "initMarginBefore maintMarginBefore equityWithLoanBefore equityWithLoanChange equityWithLoanAfter"
@@ -140,7 +147,7 @@ def what_if(version: int, told: WhatIfTold, stock: Stock, account: str) -> Field
     return ["5", *layout.write(OPEN_ORDER, version, values)]
 
 
-def execution(version: int, fill: Execution, stock: Stock, req_id: int) -> Fields:
+def execution(version: int, fill: Execution, stock: Instrument, req_id: int) -> Fields:
     """execDetails (11); `req_id` is -1 for a live fill."""
     values = {
         **_contract_values(stock, fill.exchange),
@@ -167,50 +174,116 @@ def commission(fill: Execution) -> Fields:
     return ["59", "1", fill.exec_id, text_of(fill.commission), "USD", text_of(fill.realized_pnl), UNSET_DOUBLE, ""]
 
 
-def contract_details(version: int, stock: Stock, req_id: int) -> Fields:
-    """contractData (10) of a stock."""
+def contract_details(
+    version: int, stock: Instrument, req_id: int, hours: tuple[str, str], under: Instrument | None
+) -> Fields:
+    """contractData (10); `hours`: trading and liquid hours, `under`: what it is derived from."""
+    home = "" if stock.is_derived else stock.exchange
+    is_routed = stock.sec_type in ("STK", "OPT")
     values = {
-        **_contract_values(stock, "SMART"),
+        **_contract_values(stock, "SMART" if is_routed else stock.exchange),
+        "lastTrade": stock.expiry,
         "reqId": str(req_id),
         "marketName": stock.trading_class,
         "minTick": text_of(stock.min_tick),
-        "orderTypes": contracts.ORDER_TYPES,
-        "validExchanges": f"SMART,{stock.primary_exchange}",
+        "orderTypes": contracts.ORDER_TYPES if stock.is_tradable else "",
+        "validExchanges": ",".join(dict.fromkeys(["SMART", stock.exchange]))
+        if stock.sec_type in ("STK", "OPT")
+        else home,
         "longName": stock.long_name,
-        "primaryExchange": stock.primary_exchange,
+        "primaryExchange": home,
+        "contractMonth": stock.expiry[:6],
         "industry": stock.industry,
         "timeZoneId": EXCHANGE_ZONE,
+        "tradingHours": hours[0],
+        "liquidHours": hours[1],
         "secIds": "0",
         "marketRuleIds": contracts.MARKET_RULE_ID,
+        "realExpirationDate": stock.expiry,
         "stockType": stock.stock_type,
     }
+    if under is not None:
+        values |= {"underConId": str(under.con_id), "underSymbol": under.symbol, "underSecType": under.sec_type}
     return ["10", *layout.write(CONTRACT_DETAILS, version, values)]
 
 
-def position(held: Position, stock: Stock, account: str) -> Fields:
+def symbol_samples(version: int, req_id: int, found: Sequence[tuple[Instrument, list[str]]]) -> Fields:
+    """symbolSamples (79)."""
+    fields = ["79", str(req_id), str(len(found))]
+    for spot, kinds in found:
+        fields += [str(spot.con_id), spot.symbol, spot.sec_type, spot.exchange, "USD", str(len(kinds)), *kinds]
+        if version >= 176:
+            fields += [spot.long_name, ""]
+    return fields
+
+
+def option_params(
+    req_id: int,
+    exchange: str,
+    under_con_id: int,
+    listed: DerivedClass,
+    expiries: Sequence[date],
+    strikes: Sequence[Decimal],
+) -> Fields:
+    """securityDefinitionOptionParameter (75) of one class at one exchange."""
+    return [
+        *("75", str(req_id), exchange, str(under_con_id), listed.name, text_of(listed.multiplier)),
+        *(str(len(expiries)), *(f"{day:%Y%m%d}" for day in expiries)),
+        *(str(len(strikes)), *(text_of(strike) for strike in strikes)),
+    ]
+
+
+def _held_values(stock: Instrument) -> dict[str, str]:
+    """A contract as positions tell it: with its exchange for stocks only, and a strike of 0.0."""
+    return {"strike": "0.0", **_contract_values(stock, "" if stock.is_derived else stock.exchange)}
+
+
+_POSITION = tuple(field.name for field in CONTRACT_11)
+
+
+def position(held: Position, stock: Instrument, account: str) -> Fields:
     """position (61); a flat one is told with quantity 0, which is how a client learns of it."""
-    contract = _contract_values(stock, stock.primary_exchange)
-    names = ("conId", "symbol", "secType", "", "strike", "", "", "exchange", "currency", "localSymbol", "tradingClass")
-    texts = [contract.get(name, "0.0" if name == "strike" else "") for name in names]
+    contract = _held_values(stock)
+    texts = [contract.get(name, "") for name in _POSITION]
     return ["61", "3", account, *texts, text_of(held.qty), text_of(held.avg_cost)]
 
 
-def portfolio(held: Position, stock: Stock, account: str, last: Decimal) -> Fields:
+def position_multi(req_id: int, held: Position, stock: Instrument, account: str, model: str) -> Fields:
+    """positionMulti (71)."""
+    return ["71", "1", str(req_id), *position(held, stock, account)[2:], model]
+
+
+def portfolio(held: Position, stock: Instrument, account: str, last: Decimal) -> Fields:
     """portfolioValue (7), valued at the last price."""
-    contract = _contract_values(stock, "")
-    value = held.qty * last
+    contract = _held_values(stock)
+    value = held.qty * last * held.multiplier
+    names = ("conId", "symbol", "secType", "expiry", "strike", "right", "multiplier")
     return [
-        *("7", "8", contract["conId"], stock.symbol, "STK", "", "0.0", "", "", stock.primary_exchange, "USD"),
-        *(stock.symbol, stock.trading_class, text_of(held.qty), text_of(last), text_of(value)),
+        *("7", "8", *(contract.get(name, "") for name in names), "" if stock.is_derived else stock.exchange, "USD"),
+        *(stock.local_symbol, stock.trading_class, text_of(held.qty), text_of(last), text_of(value)),
         *(text_of(held.avg_cost), text_of(value - held.cost), text_of(held.realized_pnl), account),
     ]
 
 
+def historical_data(req_id: int, start: str, end: str, bars: Sequence[Bar], format_date: int) -> Fields:
+    """historicalData (17)."""
+    fields = ["17", str(req_id), start, end, str(len(bars))]
+    for bar in bars:
+        fields += [bar_time(bar, format_date), *(text_of(px) for px in (bar.open, bar.high, bar.low, bar.close))]
+        fields += [str(bar.volume), text_of(bar.wap), str(bar.count)]
+    return fields
+
+
 def tick_price(req_id: int, kind: int, px: Decimal, size: int) -> Fields:
     """tickPrice (1) of an IB tick type; bid and ask can be traded on, others not."""
-    return ["1", "6", str(req_id), str(kind), text_of(px), str(size), flag(kind in (1, 2))]
+    return ["1", "6", str(req_id), str(kind), text_of(px), str(size), flag(kind in (1, 2, 66, 67))]
 
 
 def tick_size(req_id: int, kind: int, size: int) -> Fields:
     """tickSize (2) of an IB tick type."""
     return ["2", "6", str(req_id), str(kind), str(size)]
+
+
+def option_computation(req_id: int, kind: int, greeks: Sequence[float]) -> Fields:
+    """tickOptionComputation (21): volatility, delta, price, dividends, gamma, vega, theta, underlying price."""
+    return ["21", str(req_id), str(kind), "0", *(format(value, ".10g") for value in greeks)]

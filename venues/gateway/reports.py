@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import datetime
 from decimal import Decimal
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from venues.gateway.account import Account
+from venues.gateway.account import Account, Position
+from venues.gateway.asked import ReqExecutions
+from venues.gateway.hours import read_time_ns
 from venues.gateway.matching import Quote
 from venues.gateway.model import ZERO, Execution
-from venues.gateway.replies import EXCHANGE_ZONE, Fields, tick_price, tick_size
-from venues.gateway.requests import ReqExecutions
+from venues.gateway.replies import Fields, tick_price, tick_size
 from venues.gateway.wire import WireError, text_of
 
 EXECUTIONS_REPORTED_NS = 24 * 3600 * 1_000_000_000
@@ -25,33 +23,42 @@ LAST_SIZE = 100
 
 
 def last_px(quotes: Mapping[int, Quote], con_id: int) -> Decimal:
-    """Return the last price; 0 for a stock that is no longer listed here."""
+    """Return the last price; 0 for what is no longer listed here."""
     quote = quotes.get(con_id)
     return quote.last if quote else ZERO
+
+
+def worth(held: Position, quotes: Mapping[int, Quote]) -> Decimal:
+    """Return what a position would bring at the last price, multiplied."""
+    return held.qty * last_px(quotes, held.con_id) * held.multiplier
 
 
 def profits(account: Account, quotes: Mapping[int, Quote]) -> tuple[Decimal, Decimal]:
     """Return unrealized and realized profit, commissions inside."""
     held = account.positions.values()
-    unrealized = sum((p.qty * last_px(quotes, p.con_id) - p.cost for p in held if p.qty), ZERO)
+    unrealized = sum((worth(p, quotes) - p.cost for p in held if p.qty), ZERO)
     return unrealized, sum((p.realized_pnl for p in held), ZERO)
 
 
 def account_values(account: Account, quotes: Mapping[int, Quote], currency: str) -> list[tuple[str, str, str]]:
     """Return (key, value, currency) rows under IB's names."""
     held = [position for position in account.positions.values() if position.qty]
-    worth = sum((p.qty * last_px(quotes, p.con_id) for p in held), ZERO)
-    gross = sum((abs(p.qty) * last_px(quotes, p.con_id) for p in held), ZERO)
+    values = {kind: sum((worth(p, quotes) for p in held if p.sec_type == kind), ZERO) for kind in ("STK", "OPT")}
+    futures = sum((worth(p, quotes) - p.cost for p in held if p.sec_type == "FUT"), ZERO)
+    gross = sum((abs(worth(p, quotes)) for p in held), ZERO)
     unrealized, realized = profits(account, quotes)
-    net = account.cash + worth
+    cash = account.cash_told
+    net = cash + values["STK"] + values["OPT"] + futures
     margin = gross * _MARGIN_RATE
     money = {
         "NetLiquidation": net,
-        "TotalCashValue": account.cash,
-        "SettledCash": account.cash,
-        "CashBalance": account.cash,
-        "TotalCashBalance": account.cash,
-        "StockMarketValue": worth,
+        "TotalCashValue": cash,
+        "SettledCash": cash,
+        "CashBalance": cash,
+        "TotalCashBalance": cash,
+        "StockMarketValue": values["STK"],
+        "OptionMarketValue": values["OPT"],
+        "FuturesPNL": futures,
         "GrossPositionValue": gross,
         "EquityWithLoanValue": net,
         "InitMarginReq": margin,
@@ -70,20 +77,12 @@ def account_values(account: Account, quotes: Mapping[int, Quote], currency: str)
     ]
 
 
-_TIME = re.compile(r"(\d{8})([- ])\s*(\d\d:\d\d:\d\d)(?: (\S+))?")
-
-
 def _since_ns(text: str) -> int:
-    """Read `yyyymmdd-hh:mm:ss` (UTC) or `yyyymmdd hh:mm:ss [zone]` (exchange's). Raises WireError."""
-    match = _TIME.fullmatch(text)
+    """Raises WireError."""
     try:
-        if match is None:
-            raise ValueError("no match")
-        zone = ZoneInfo(match[4] or ("UTC" if match[2] == "-" else EXCHANGE_ZONE))
-        moment = datetime.strptime(f"{match[1]} {match[3]}", "%Y%m%d %H:%M:%S").replace(tzinfo=zone)
-    except (ValueError, ZoneInfoNotFoundError) as error:
-        raise WireError(f"time: {text!r} is not yyyymmdd-hh:mm:ss") from error
-    return int(moment.timestamp()) * 1_000_000_000
+        return read_time_ns(text)
+    except ValueError as error:
+        raise WireError(f"time: {error}") from error
 
 
 def executions_for(request: ReqExecutions, fills: Iterable[Execution], now_ns: int) -> Iterator[Execution]:
@@ -96,17 +95,20 @@ def executions_for(request: ReqExecutions, fills: Iterable[Execution], now_ns: i
             and request.client_id in (0, fill.client_id)
             and request.account in ("", fill.account)
             and request.symbol in ("", fill.symbol)
-            and request.sec_type in ("", "STK")
+            and request.sec_type in ("", fill.sec_type)
             and request.exchange in ("", "SMART", fill.exchange)
             and wants_buy in (None, fill.is_buy)
         ):
             yield fill
 
 
-def quote_ticks(req_id: int, before: Quote | None, now: Quote) -> Iterator[Fields]:
+_LIVE_ROWS = (("bid", 1, 0, BID_SIZE), ("ask", 2, 3, ASK_SIZE), ("last", 4, 5, LAST_SIZE))
+_DELAYED_ROWS = (("bid", 66, 69, BID_SIZE), ("ask", 67, 70, ASK_SIZE), ("last", 68, 71, LAST_SIZE))
+
+
+def quote_ticks(req_id: int, before: Quote | None, now: Quote, *, delayed: bool = False) -> Iterator[Fields]:
     """Yield the tick messages that bring a client from one quote to the next."""
-    rows = (("bid", 1, 0, BID_SIZE), ("ask", 2, 3, ASK_SIZE), ("last", 4, 5, LAST_SIZE))
-    for name, kind, size_kind, size in rows:
+    for name, kind, size_kind, size in _DELAYED_ROWS if delayed else _LIVE_ROWS:
         px: Decimal = getattr(now, name)
         if before is None or getattr(before, name) != px:
             yield tick_price(req_id, kind, px, size)
@@ -117,3 +119,19 @@ def pnl_fields(req_id: int, account: Account, quotes: Mapping[int, Quote]) -> Fi
     """pnl (94): daily (all there is), unrealized, realized."""
     unrealized, realized = profits(account, quotes)
     return ["94", str(req_id), text_of(unrealized + realized), text_of(unrealized), text_of(realized)]
+
+
+def pnl_single_fields(req_id: int, held: Position, quotes: Mapping[int, Quote]) -> Fields:
+    """pnlSingle (95) of one position: size, daily, unrealized, realized, value."""
+    value = worth(held, quotes)
+    unrealized = value - held.cost if held.qty else ZERO
+    profit = text_of(unrealized + held.realized_pnl)
+    return [
+        "95",
+        str(req_id),
+        text_of(held.qty),
+        profit,
+        text_of(unrealized),
+        text_of(held.realized_pnl),
+        text_of(value),
+    ]

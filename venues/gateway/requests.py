@@ -7,167 +7,62 @@ WireError: the session answers error 320 and goes on, since the frame's end is k
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 
 from venues.gateway import layout
-from venues.gateway.contracts import Wanted
+from venues.gateway.asked import (
+    AutoBind,
+    Cancel,
+    CancelOrder,
+    PlaceOrder,
+    Plain,
+    ReqAccountSummary,
+    ReqAccountUpdates,
+    ReqAccountUpdatesMulti,
+    ReqCompletedOrders,
+    ReqContractDetails,
+    ReqEmptyList,
+    ReqExecutions,
+    ReqHeadTimestamp,
+    ReqHistoricalData,
+    ReqMarketRule,
+    ReqMatchingSymbols,
+    ReqMktData,
+    ReqOpenOrders,
+    ReqOptionParams,
+    ReqPnl,
+    ReqPnlSingle,
+    ReqPositionsMulti,
+    ReqRealTimeBars,
+    Request,
+    SetMarketDataType,
+    Unknown,
+)
+from venues.gateway.hours import read_time_ns
+from venues.gateway.listing import Wanted
 from venues.gateway.messages import COMPLETED_ORDER, CONTRACT_12, OPEN_ORDER, PLACE_ORDER
 from venues.gateway.model import Ticket
 from venues.gateway.wire import WireError, to_decimal, to_int
 
-
-@dataclass(frozen=True, slots=True)
-class PlaceOrder:
-    """placeOrder (3): a new order or the change of one."""
-
-    ticket: Ticket
-    """With conId and symbol as the client gave them: `wanted` says which stock it is."""
-    wanted: Wanted
-
-
-@dataclass(frozen=True, slots=True)
-class CancelOrder:
-    """cancelOrder (4)."""
-
-    order_id: int
-
-
-@dataclass(frozen=True, slots=True)
-class ReqOpenOrders:
-    """reqOpenOrders (5) or reqAllOpenOrders (16)."""
-
-    all_clients: bool
-
-
-@dataclass(frozen=True, slots=True)
-class ReqExecutions:
-    """reqExecutions (7) with its filter."""
-
-    req_id: int
-    client_id: int
-    account: str
-    time: str
-    symbol: str
-    sec_type: str
-    exchange: str
-    side: str
-
-
-@dataclass(frozen=True, slots=True)
-class ReqContractDetails:
-    """reqContractDetails (9)."""
-
-    req_id: int
-    wanted: Wanted
-
-
-@dataclass(frozen=True, slots=True)
-class ReqMktData:
-    """reqMktData (1)."""
-
-    req_id: int
-    wanted: Wanted
-    snapshot: bool
-
-
-@dataclass(frozen=True, slots=True)
-class ReqHistoricalData:
-    """reqHistoricalData (20), of which only the id is read."""
-
-    req_id: int
-
-
-@dataclass(frozen=True, slots=True)
-class ReqAccountUpdates:
-    """reqAccountUpdates (6), on or off."""
-
-    subscribe: bool
-    account: str
-
-
-@dataclass(frozen=True, slots=True)
-class ReqAccountUpdatesMulti:
-    """reqAccountUpdatesMulti (76), which clients send at connect."""
-
-    req_id: int
-    account: str
-    model: str
-
-
-@dataclass(frozen=True, slots=True)
-class ReqAccountSummary:
-    """reqAccountSummary (62) for these tags."""
-
-    req_id: int
-    tags: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class ReqPnl:
-    """reqPnL (92)."""
-
-    req_id: int
-    account: str
-
-
-@dataclass(frozen=True, slots=True)
-class Cancel:
-    """The end of a subscription: `what` is the request's name in `_CANCELS`."""
-
-    what: str
-    req_id: int
-
-
-@dataclass(frozen=True, slots=True)
-class Plain:
-    """A request that has no fields that matter: `what` is its name in `_PLAIN`."""
-
-    what: str
-
-
-@dataclass(frozen=True, slots=True)
-class Unknown:
-    """A message id that this gateway does not know; answered by error 505."""
-
-    message_id: int
-
-
-Request = (
-    PlaceOrder
-    | CancelOrder
-    | ReqOpenOrders
-    | ReqExecutions
-    | ReqContractDetails
-    | ReqMktData
-    | ReqHistoricalData
-    | ReqAccountUpdates
-    | ReqAccountUpdatesMulti
-    | ReqAccountSummary
-    | ReqPnl
-    | Cancel
-    | Plain
-    | Unknown
-)
-
 _PLAIN: Mapping[int, str] = {
     8: "ids",
     14: "log_level",
-    15: "auto_open_orders",
     17: "managed_accounts",
     49: "current_time",
     58: "global_cancel",
-    59: "market_data_type",
     61: "positions",
     64: "cancel_positions",
-    99: "completed_orders",
 }
 _CANCELS: Mapping[int, tuple[str, int]] = {
     2: ("market_data", 2),
     25: ("historical_data", 2),
+    51: ("real_time_bars", 2),
     63: ("account_summary", 2),
+    75: ("positions_multi", 2),
     77: ("account_updates_multi", 2),
+    90: ("head_timestamp", 1),
     93: ("pnl", 1),
+    95: ("pnl_single", 1),
 }
 """Message id → name and place of the request id."""
 
@@ -211,10 +106,15 @@ def wanted_of(values: Mapping[str, str]) -> Wanted:
         con_id=to_int(values["conId"], "conId"),
         symbol=values["symbol"],
         sec_type=values["secType"],
+        expiry=values["expiry"],
+        strike=to_decimal(values["strike"], "strike") or Decimal(0),
+        right=values["right"] if values["right"] not in ("0", "?") else "",
+        multiplier=values["multiplier"],
         exchange=values["exchange"],
         primary_exchange=values["primaryExchange"],
         currency=values["currency"],
         local_symbol=values["localSymbol"],
+        trading_class=values["tradingClass"],
     )
 
 
@@ -285,6 +185,66 @@ def _account_summary(fields: _Fields) -> Request:
     return ReqAccountSummary(req_id, tags)
 
 
+def _historical_data(fields: _Fields) -> Request:
+    req_id, wanted = fields.whole("reqId"), fields.wanted()
+    fields.text("includeExpired")
+    end, bar_size, duration = fields.text("endDateTime"), fields.text("barSize"), fields.text("duration")
+    use_rth, shown, format_date = fields.flag("useRTH"), fields.text("whatToShow"), fields.whole("formatDate")
+    if wanted.sec_type == "BAG":
+        fields.skip(4 * fields.whole("comboLegs"))
+    keep = fields.flag("keepUpToDate")
+    return ReqHistoricalData(req_id, wanted, end, bar_size, duration, use_rth, shown.upper(), format_date, keep)
+
+
+def _head_timestamp(fields: _Fields) -> Request:
+    req_id, wanted = fields.whole("reqId"), fields.wanted()
+    fields.skip(3)
+    return ReqHeadTimestamp(req_id, wanted, fields.whole("formatDate"))
+
+
+def _real_time_bars(fields: _Fields) -> Request:
+    fields.skip(1)
+    req_id, wanted = fields.whole("reqId"), fields.wanted()
+    fields.text("barSize")
+    return ReqRealTimeBars(req_id, wanted, fields.text("whatToShow").upper())
+
+
+def _option_params(fields: _Fields) -> Request:
+    req_id = fields.whole("reqId")
+    fields.skip(3)
+    return ReqOptionParams(req_id, fields.whole("underlyingConId"))
+
+
+def _positions_multi(fields: _Fields) -> Request:
+    fields.skip(1)
+    req_id, _account = fields.whole("reqId"), fields.text("account")
+    return ReqPositionsMulti(req_id, fields.text("model"))
+
+
+def _pnl_single(fields: _Fields) -> Request:
+    req_id = fields.whole("reqId")
+    fields.skip(2)
+    return ReqPnlSingle(req_id, fields.whole("conId"))
+
+
+def _auto_bind(fields: _Fields) -> Request:
+    fields.skip(1)
+    return AutoBind(fields.flag("autoBind"))
+
+
+def _market_data_type(fields: _Fields) -> Request:
+    fields.skip(1)
+    return SetMarketDataType(fields.whole("marketDataType"))
+
+
+def _empty_list(message_id: int) -> Callable[[_Fields], Request]:
+    return lambda fields: ReqEmptyList(message_id)
+
+
+def _empty_list_by_id(message_id: int) -> Callable[[_Fields], Request]:
+    return lambda fields: ReqEmptyList(message_id, (str(fields.whole("reqId")),))
+
+
 _READERS: Mapping[int, Callable[[_Fields], Request]] = {
     1: _market_data,
     4: _cancel_order,
@@ -293,10 +253,25 @@ _READERS: Mapping[int, Callable[[_Fields], Request]] = {
     7: _executions,
     9: _contract_details,
     16: lambda fields: ReqOpenOrders(all_clients=True),
-    20: lambda fields: ReqHistoricalData(fields.whole("reqId")),
+    15: _auto_bind,
+    20: _historical_data,
+    50: _real_time_bars,
+    59: _market_data_type,
     62: _account_summary,
+    74: _positions_multi,
     76: _account_updates_multi,
+    78: _option_params,
+    79: _empty_list_by_id(77),
+    80: _empty_list(78),
+    81: lambda fields: ReqMatchingSymbols(fields.whole("reqId"), fields.text("pattern")),
+    82: _empty_list(80),
+    83: _empty_list_by_id(82),
+    85: _empty_list(85),
+    87: _head_timestamp,
+    91: lambda fields: ReqMarketRule(fields.whole("marketRuleId")),
     92: lambda fields: ReqPnl(fields.whole("reqId"), fields.text("account")),
+    94: _pnl_single,
+    99: lambda fields: ReqCompletedOrders(fields.flag("apiOnly")),
 }
 
 
@@ -322,9 +297,24 @@ def _place_order(texts: Sequence[str], version: int, client_id: int) -> PlaceOrd
         transmit=to_int(values["transmit"], "transmit") != 0,
         what_if=to_int(values["whatIf"], "whatIf") != 0,
         has_conditions=values["conditions"] != "0",
+        trigger_method=to_int(values["triggerMethod"], "triggerMethod"),
+        outside_rth=to_int(values["outsideRth"], "outsideRth") != 0,
+        good_till_ns=_time_ns(values["goodTillDate"]),
+        good_after_ns=_time_ns(values["goodAfterTime"]),
+        trail_px=to_decimal(values["trailStopPrice"], "trailStopPrice"),
+        trail_percent=to_decimal(values["trailingPercent"], "trailingPercent"),
+        limit_offset=to_decimal(values["lmtPriceOffset"], "lmtPriceOffset"),
         echo=_echo(values),
     )
     return PlaceOrder(ticket, wanted_of(values))
+
+
+def _time_ns(text: str) -> int:
+    """0 for no time, -1 for one that cannot be read: the order is refused for it, and not the frame."""
+    try:
+        return read_time_ns(text) if text else 0
+    except ValueError:
+        return -1
 
 
 def _echo(values: Mapping[str, str]) -> dict[str, str]:

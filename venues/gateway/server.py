@@ -26,6 +26,8 @@ from venues.gateway.settings import GatewaySettings
 log = logging.getLogger("gateway")
 LOOPBACK = "127.0.0.1"
 _PRICES_EVERY_S = 5.0
+_LOOK_S_MAX = 3600.0
+"""A timer is never set for longer: the machine's clock may be changed."""
 
 
 class PortBusy(Exception):
@@ -66,6 +68,7 @@ class GatewayServer:
         self._dying = False
         self._refuse_s: float | None = None
         self._reopening: asyncio.TimerHandle | None = None
+        self._logging_in: asyncio.TimerHandle | None = None
         self._due: asyncio.TimerHandle | None = None
         self._server: asyncio.Server | None = None
         self._stopped = asyncio.Event()
@@ -87,6 +90,20 @@ class GatewayServer:
 
     def refuse(self, seconds: float) -> None:
         self._refuse_s = seconds
+
+    def shut_out(self, seconds: float) -> None:
+        for connection in list(self.sessions):
+            connection.close(silently=True)
+        if self._logging_in is not None:
+            self._logging_in.cancel()
+            self._logging_in = None
+        if seconds:
+            self._logging_in = asyncio.get_running_loop().call_later(seconds, self.let_in)
+
+    def let_in(self) -> None:
+        self.core.faults.login_required = False
+        for connection in list(self.sessions):
+            connection.let_in()
 
     def die(self, *, committed: bool) -> None:
         if not committed:
@@ -117,12 +134,12 @@ class GatewayServer:
         self._schedule_due()
 
     def _schedule_due(self) -> None:
-        due_ns = self.core.engine.next_due_ns()
+        due_ns = self.core.next_due_ns()
         if self._due is not None:
             self._due.cancel()
             self._due = None
         if due_ns is not None:
-            delay_s = max(0.0, (due_ns - self.core.clock_ns()) / 1e9)
+            delay_s = min(_LOOK_S_MAX, max(0.0, (due_ns - self.core.clock_ns()) / 1e9))
             self._due = asyncio.get_running_loop().call_later(delay_s, self._advance)
 
     def _advance(self) -> None:

@@ -6,8 +6,9 @@ prefix → versions → start → running        any error of the peer raises Wi
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from enum import StrEnum
 
 from venues.gateway.matching import Quote
@@ -53,6 +54,27 @@ SessionEvent = Negotiated | Started | Frame
 
 
 @dataclass(slots=True)
+class Line:
+    """One market data subscription. `told`: the quote that the client knows."""
+
+    con_id: int
+    delayed: bool = False
+    told: Quote | None = None
+
+
+@dataclass(slots=True)
+class BarLine:
+    """One subscription of bars that go on: `size_s` seconds each, `running` is open, high, low, close."""
+
+    con_id: int
+    size_s: int
+    shown: str
+    format_date: int = 1
+    start_s: int = 0
+    running: tuple[Decimal, Decimal, Decimal, Decimal] | None = None
+
+
+@dataclass(slots=True)
 class Client:
     """A started session: what it subscribed to, and the frames that wait for the next flush.
 
@@ -62,16 +84,32 @@ class Client:
     client_id: int
     version: int
     outbox: list[bytes] = field(default_factory=list)
-    market_data: dict[int, str] = field(default_factory=dict)
-    told_quotes: dict[int, Quote] = field(default_factory=dict)
+    market_data: dict[int, Line] = field(default_factory=dict)
+    data_type: int = 1
+    real_time_bars: dict[int, BarLine] = field(default_factory=dict)
+    kept_bars: dict[int, BarLine] = field(default_factory=dict)
+    history_asked_ns: list[int] = field(default_factory=list)
+    """When it asked for small bars in the last ten minutes."""
     positions: bool = False
+    positions_multi: dict[int, str] = field(default_factory=dict)
     account_updates: bool = False
     account_multi: dict[int, str] = field(default_factory=dict)
     summaries: dict[int, tuple[str, ...]] = field(default_factory=dict)
     pnl: set[int] = field(default_factory=set)
+    pnl_single: dict[int, int] = field(default_factory=dict)
+    binds_manual: bool = False
+    late_frames: list[tuple[int, bytes]] = field(default_factory=list)
+    """Fault: orderStatus messages (by order id) that are told after the order's next one."""
+    without_end: bool = False
+    """Fault: the answer that is being made ends without its end message."""
 
-    def send(self, fields: list[str] | tuple[str, ...]) -> None:
-        self.outbox.append(join_fields(fields))
+    def send(self, fields: Sequence[str]) -> None:
+        if not (self.without_end and fields[0] in END_MESSAGES):
+            self.outbox.append(join_fields(fields))
+
+
+END_MESSAGES = frozenset({"52", "53", "54", "55", "57", "62", "64", "72", "74", "76", "102"})
+"""Ids of the messages that say that an answer is complete."""
 
 
 def negotiate(offer: bytes) -> int:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 from typing import Literal
 
-from venues.gateway.contracts import DEFAULT_SYMBOLS, stocks_of
+from venues.gateway.account import Fees
+from venues.gateway.contracts import DEFAULT_SYMBOLS, spots_of
+from venues.gateway.hours import Hours
+
+REFUSE_S_MAX = 600
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +27,8 @@ class Manners:
     """Children of a partly filled parent: wait for the whole fill, or go live for as much as has filled.
     Not verified against a real gateway. When the parent ends partly filled, both give children of what filled."""
     fill_delay_ms: int = 0
+    market_data: Literal["live", "delayed", "none"] = "live"
+    """What the account has subscribed to: live prices; delayed ones, told to market data types 3 and 4; nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +48,15 @@ class GatewaySettings:
     tick_ms: int = 250
     volatility_bps: float = 1.5
     """Of the log price, each tick."""
-    commission_per_share: Decimal = Decimal("0.005")
-    commission_min: Decimal = Decimal("1.00")
+    fees: Fees = field(default_factory=Fees)
+    hours: Hours = "always"
+    """always: everything trades at any time. exchange: sessions, holidays and early closes of the US exchanges."""
+    restart_at: str = ""
+    """HH:MM in UTC of the nightly restart, by the gateway's clock; empty: none."""
+    restart_s: float = 120.0
+    """How long the nightly restart refuses connections."""
+    restart_loses_ms: int = 1_000
+    """The nightly restart forgets unfilled orders of so long before it."""
     messages_per_s_max: int = 50
     """A client that sends more is told error 100 and closed, as IB does; 0: no limit."""
     sessions_max: int = 32
@@ -68,6 +82,10 @@ class GatewaySettings:
             raise ValueError(f"volatility_bps: {self.volatility_bps} is not between 0 and 100")
         if not self.symbols:
             raise ValueError("symbols: none given")
-        stocks_of(self.symbols)
-        if self.cash_start < 0 or self.commission_min < 0 or self.commission_per_share < 0:
-            raise ValueError("cash_start, commission_min and commission_per_share are not negative")
+        spots_of(self.symbols)
+        if self.cash_start < 0:
+            raise ValueError(f"cash_start: {self.cash_start} is below 0")
+        if self.restart_at and not re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d", self.restart_at):
+            raise ValueError(f"restart_at: {self.restart_at!r} is not a time as 23:55")
+        if not 0 < self.restart_s <= REFUSE_S_MAX or not 0 <= self.restart_loses_ms <= 60_000:
+            raise ValueError(f"restart_s is above 0 and at most {REFUSE_S_MAX}, restart_loses_ms from 0 to 60000")
