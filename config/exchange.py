@@ -14,6 +14,7 @@ from config.limits import (
     FeedShards,
     Milliseconds,
     PositiveCount,
+    Seconds,
     Symbols,
     SymbolsPerConnection,
 )
@@ -21,6 +22,9 @@ from config.market import CaptureMegabytes, ConnectionLife, DepthLevels
 from config.section import Section
 
 ANY_START = "*"
+
+RecvWindow = Annotated[int, Meta(ge=100, le=5_000)]
+"""Milliseconds. The longest is what the executor's grace between two absences counts on."""
 
 Percent = Annotated[float, Meta(ge=0, le=100)]
 
@@ -40,10 +44,18 @@ class Exchange(Section, frozen=True):
 
     `depth_symbols`: those whose order book is followed, `depth_levels_max` levels a side. `connection_life_s`: after so
     long the next connection takes over, before the venue ends the first. The limits are the venue's, by address.
+
+    Orders: `api_key_file` holds {"api_key", "secret"} and is its owner's alone (mode 0600); no file: the paper
+    exchange's. A request that is not answered within `request_s_max` is of unknown outcome, and the venue takes none
+    that is older than `recv_window_ms`.
     """
 
     rest_url: str = ""
     ws_url: str = ""
+    api_key_file: str = ""
+    request_s_max: Seconds = 4.0
+    recv_window_ms: RecvWindow = 3_000
+    orders_per_10s_max: PositiveCount = 100
     symbols: Literal["all"] | Symbols = "all"
     start_asset: str | Symbols = "USDT"
     fee_bps: Bps = 10.0

@@ -108,7 +108,11 @@ class Supervision(Section, frozen=True):
 
 
 class PaperExchange(Section, frozen=True):
-    """The paper exchange: recorded files, or a seeded generator where `record` is empty."""
+    """The paper exchange: recorded files, or a seeded generator where `record` is empty.
+
+    `balances` (`USDT=10000`, …) of a new account, empty: the exchange's own choice. `bnb_discount`: commission is
+    taken in BNB, a quarter off, while there is some.
+    """
 
     port: Port = 0
     seed: Count = 1
@@ -118,6 +122,9 @@ class PaperExchange(Section, frozen=True):
     pace: Rate = 1.0
     rate_per_s: Rate = 2_000.0
     opportunity_every_s: SecondsOrNone = 2.0
+    balances: tuple[str, ...] = ()
+    commission_bps: Bps = 10.0
+    bnb_discount: bool = False
 
 
 class PaperGateway(Section, frozen=True):

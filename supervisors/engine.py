@@ -258,7 +258,11 @@ class Guardian:
         at, gate = exchange.address(), gateway.address()
         assert at is not None, "launch returns only once the address is written"
         assert gate is not None, "launch returns only once the address is written"
-        self._resolve(rest_url=f"http://127.0.0.1:{at.port}", ws_url=f"ws://127.0.0.1:{at.port}")
+        self._resolve(
+            rest_url=f"http://127.0.0.1:{at.port}",
+            ws_url=f"ws://127.0.0.1:{at.port}",
+            api_key_file=at.api_key_file,
+        )
         self._resolve(gateway_port=gate.port, gateway_control_port=gate.control_port)
 
     def _resolve(self, **found: str | int) -> None:
@@ -347,6 +351,7 @@ class Guardian:
             bus_url=ledger.bus_url if ledger.bus_url in own else "",
             rest_url=exchange.rest_url,
             ws_url=exchange.ws_url,
+            api_key_file=exchange.api_key_file,
             gateway_port=gateway.port,
             gateway_control_port=gateway.control_port,
             engine_starts=len(self.starts),

@@ -23,6 +23,7 @@ class VenueFile(msgspec.Struct, frozen=True):
     pid: int
     port: int = 0
     control_port: int = 0
+    api_key_file: str = ""
 
 
 class VenueProgram:
@@ -133,6 +134,9 @@ def exchange_arguments(settings: Settings) -> list[str]:
     venue = settings.venues.exchange
     arguments = ["--seed", str(venue.seed), "--pace", str(venue.pace), "--rate", str(venue.rate_per_s)]
     arguments += ["--opportunity-every-s", str(venue.opportunity_every_s)]
+    arguments += ["--commission-bps", str(venue.commission_bps)]
+    arguments += ["--bnb-discount"] if venue.bnb_discount else []
+    arguments += ["--balance", *venue.balances] if venue.balances else []
     arguments += ["--exchange-info", venue.exchange_info] if venue.exchange_info else ["--symbols", str(venue.symbols)]
     return [*arguments, "--record", *venue.record] if venue.record else arguments
 

@@ -36,6 +36,7 @@ class EngineFile(msgspec.Struct, frozen=True):
     bus_url: str = ""
     rest_url: str = ""
     ws_url: str = ""
+    api_key_file: str = ""
     gateway_port: int = 0
     gateway_control_port: int = 0
     engine_starts: int = 0
@@ -77,7 +78,10 @@ def resolved(settings: Settings, found: EngineFile) -> Settings:
         settings,
         ledger=replace(ledger, url=ledger.url or found.ledger_url, bus_url=ledger.bus_url or found.bus_url),
         exchange=replace(
-            exchange, rest_url=exchange.rest_url or found.rest_url, ws_url=exchange.ws_url or found.ws_url
+            exchange,
+            rest_url=exchange.rest_url or found.rest_url,
+            ws_url=exchange.ws_url or found.ws_url,
+            api_key_file=exchange.api_key_file or found.api_key_file,
         ),
         gateway=replace(
             gateway,

@@ -12,10 +12,9 @@ from typing import Final
 import msgspec
 from aiohttp import WSMessage, WSMsgType, web
 
-from venues.exchange.connection import Connection
 from venues.exchange.exchange import Exchange
 from venues.exchange.frames import PONG, TEXT, frame
-from venues.exchange.hub import POLICY
+from venues.exchange.hub import POLICY, Connection
 
 _MESSAGE_BYTES_MAX: Final = 64 * 1024
 _METHODS: Final = "`SUBSCRIBE`, `UNSUBSCRIBE`, `LIST_SUBSCRIPTIONS`, `SET_PROPERTY`, `GET_PROPERTY`"
