@@ -81,6 +81,7 @@ from actors.spot_messages import (
     PlaceSpotOrder,
     QuerySpotOrder,
     ReadSpotAccount,
+    RebaseSpotAccount,
     SpotAccountRead,
     SpotBalance,
     SpotBalancesChanged,
@@ -171,6 +172,7 @@ __all__ = [
     "ReadQuotes",
     "ReadSpotAccount",
     "ReadVenue",
+    "RebaseSpotAccount",
     "Recovered",
     "Resolution",
     "ResolveIntent",
@@ -275,6 +277,7 @@ AnyMessage = (
     | SpotOrderDone
     | SpotGateChanged
     | SpotBalancesChanged
+    | RebaseSpotAccount
     | SubmitSpotOrder
     | CancelSpotOrder
     | QuerySpotOrder

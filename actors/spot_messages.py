@@ -273,3 +273,9 @@ class SpotBalancesChanged(Message, frozen=True):
 
     session_id: str
     free: Mapping[str, int]
+
+
+class RebaseSpotAccount(Message, frozen=True):
+    """Executor to broker, owed: a person takes the account as it is now for right; compare with that from now on."""
+
+    reason: str

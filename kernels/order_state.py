@@ -184,3 +184,22 @@ def venue_event(status: str, perm_id: int, listed: bool) -> OrderEvent | None:
             return E.INACTIVE
         case _:
             return None
+
+
+SPOT_ENDED = frozenset({"FILLED", "CANCELED", "EXPIRED", "EXPIRED_IN_MATCH", "REJECTED"})
+"""A spot exchange's words for an order that trades no more."""
+
+
+def spot_event(status: str) -> OrderEvent | None:
+    """Read a spot exchange's status of an order that it has. None: not a word that is known, and proves nothing."""
+    match status:
+        case "NEW" | "PENDING_NEW" | "PARTIALLY_FILLED" | "PENDING_CANCEL":
+            return E.WORKING
+        case "FILLED":
+            return E.FILL_CLAIMED
+        case "CANCELED" | "EXPIRED" | "EXPIRED_IN_MATCH":
+            return E.CANCELLED
+        case "REJECTED":
+            return E.INACTIVE
+        case _:
+            return None
