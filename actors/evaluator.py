@@ -1,10 +1,13 @@
 """The evaluator: cycles over the book image into opportunities, found by its driver and written down here.
 
-Owns: how many opportunities there were, which cycles had them, and their history for the alarms. Consumes:
-`OpportunityFound`, `EvaluatorStatus`, `EvaluatorReady` of its driver. Emits: a line an opportunity, alarms. Invariants:
-nothing is sent to a venue: `dry_run` is carried by every opportunity, and one without it is refused and counted.
-Recovery: the driver maps the image and looks at every cycle anew. Dropped: beyond `CYCLES_MAX` cycles the counts of
-the least seen; a status that a later one overtakes.
+Owns: how many opportunities there were, which cycles had them, their history for the alarms, and which of them the
+executor has not yet ended. Consumes: `OpportunityFound`, `EvaluatorStatus`, `EvaluatorReady` of its driver, and
+`CycleOutcome` (owed) of the executor. Emits: a line an opportunity, alarms, and where this is no dry run
+`ExecuteCycle` (owed). Invariants: in a dry run nothing leaves; `dry_run` is carried by every opportunity, and one of
+the other kind is refused and counted; an opportunity is handed over once. Recovery: the driver maps the image and
+looks at every cycle anew. Dropped: beyond `CYCLES_MAX` cycles the counts of the least seen; a status that a later one
+overtakes; beyond `ASKED_MAX` that the executor has not ended, opportunities are written down, counted and not handed
+over: they would be too old before their turn came.
 
 The suspicious are called out (field note 4): one cycle with most of the last window's opportunities, a window with many
 times what windows before it had, and none where there was a steady rate. What was not watched, because nothing ran, is
@@ -17,21 +20,26 @@ from collections.abc import Mapping
 
 import msgspec
 
-from actors.effects import AppendLine, ClearAlarm, Count, Drive, Effect, RaiseAlarm, Severity
+from actors.effects import AppendLine, ClearAlarm, Count, Drive, Effect, RaiseAlarm, Send, Severity
 from actors.messages import (
+    CycleOutcome,
     Envelope,
     EvaluatorReady,
     EvaluatorStatus,
+    ExecuteCycle,
     HaltChanged,
     OpportunityFound,
     Recovered,
     StartEvaluator,
 )
+from kernels.fixed8 import parse_price
 from kernels.suspicion import HISTORY_WINDOWS, RATE_LIMITS, Fall, Jump, RateLimits, find_most, judge_rate
 
 CYCLES_MAX = 256
 RECENT_MAX = 256
 """Opportunities of the last window that are looked at for the alarms; where there were more, the newest."""
+
+ASKED_MAX = 8
 
 MINUTE_NS = 60_000_000_000
 
@@ -61,7 +69,7 @@ class Seen(msgspec.Struct, frozen=True):
 
 class EvaluatorState(msgspec.Struct, frozen=True):
     """`windows`: opportunities in each whole window before this one, newest last; `window`: the one in progress, 0
-    before the first of an incarnation.
+    before the first of an incarnation. `asked`: handed to the executor and not yet ended, by id, since when.
     """
 
     ready: EvaluatorReady | None = None
@@ -73,23 +81,29 @@ class EvaluatorState(msgspec.Struct, frozen=True):
     window_count: int = 0
     windows: tuple[int, ...] = ()
     alarms: tuple[str, ...] = ()
+    asked: Mapping[str, int] = {}
 
 
 Reduced = tuple[EvaluatorState, tuple[Effect, ...]]
 
 
 class Evaluator:
-    """The role; holds nothing but its name, whether this is a dry run, and limits."""
+    """The role; holds nothing but its name, whether this is a dry run, limits, and who executes."""
 
     schema_version = 2
     state_type = EvaluatorState
 
     def __init__(
-        self, name: str = "evaluator", dry_run: bool = True, limits: OpportunityLimits = OPPORTUNITY_LIMITS
+        self,
+        name: str = "evaluator",
+        dry_run: bool = True,
+        limits: OpportunityLimits = OPPORTUNITY_LIMITS,
+        executor: str = "executor",
     ) -> None:
         self._name = name
         self.dry_run = dry_run
         self._limits = limits
+        self._executor = executor
 
     @property
     def name(self) -> str:
@@ -121,6 +135,9 @@ class Evaluator:
                 return self._found(state, found, now_ns)
             case EvaluatorStatus():
                 return self._settle(self._counted(state, now_ns), now_ns)
+            case CycleOutcome(attempt_id=attempt_id):
+                left = {name: since for name, since in state.asked.items() if name != attempt_id}
+                return msgspec.structs.replace(state, asked=left), (Count("cycles_ended"),)
             case HaltChanged():
                 return state, ()
             case _:
@@ -128,7 +145,7 @@ class Evaluator:
 
     def show(self, state: EvaluatorState, now_ns: int) -> dict[str, str]:
         """Return what the console shows."""
-        shown = {"mode": "DRY RUN: nothing is sent" if self.dry_run else "live"}
+        shown = {"mode": "DRY RUN: nothing is sent" if self.dry_run else "opportunities are traded"}
         if state.ready is not None:
             shown["cycles"] = f"{state.ready.cycles} over {state.ready.rows} symbols"
         shown["opportunities"] = str(state.opportunities)
@@ -139,8 +156,8 @@ class Evaluator:
         return shown
 
     def _found(self, state: EvaluatorState, found: OpportunityFound, now_ns: int) -> Reduced:
-        if found.dry_run is not True:
-            return state, (Count("opportunity_not_dry"),)
+        if found.dry_run is not self.dry_run:
+            return state, (Count("opportunity_of_another_mode"),)
         cycle = " ".join(found.cycle)
         counted = self._counted(state, now_ns)
         advanced = msgspec.structs.replace(
@@ -152,7 +169,14 @@ class Evaluator:
             window_count=counted.window_count + 1,
         )
         settled, alarms = self._settle(advanced, now_ns)
-        return settled, (AppendLine("opportunities", found), Count("opportunities"), *alarms)
+        effects = (AppendLine("opportunities", found), Count("opportunities"), *alarms)
+        if self.dry_run:
+            return settled, effects
+        if len(settled.asked) >= ASKED_MAX:
+            return settled, (*effects, Count("opportunity_not_handed_over"))
+        asked = {**settled.asked, found.opportunity_id: now_ns}
+        ask = Send(self._executor, _ask(found), owed=True)
+        return msgspec.structs.replace(settled, asked=asked), (*effects, ask)
 
     def _settle(self, state: EvaluatorState, now_ns: int) -> Reduced:
         """Raise and clear the alarms by what the windows hold; the same state object if they stand as they are."""
@@ -187,6 +211,19 @@ class Evaluator:
         empty = (0,) * min(window - state.window - 1, HISTORY_WINDOWS)
         windows = (*state.windows, state.window_count, *empty)[-HISTORY_WINDOWS:]
         return msgspec.structs.replace(state, window=window, window_count=0, windows=windows)
+
+
+def _ask(found: OpportunityFound) -> ExecuteCycle:
+    return ExecuteCycle(
+        attempt_id=found.opportunity_id,
+        start_asset=found.start_asset,
+        spent=parse_price(found.start_amount),
+        received=parse_price(found.end_amount),
+        net_return=found.net_return,
+        legs=found.plan,
+        rows=found.legs,
+        decided_ns=found.evaluated_ns,
+    )
 
 
 def _tallied(cycles: Mapping[str, int], cycle: str) -> dict[str, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from actors.message import Message
+from kernels.cycle_execution import PlannedLeg
 
 
 class StartFeed(Message, frozen=True):
@@ -94,6 +95,7 @@ class OpportunityFound(Message, frozen=True):
     """A cycle whose exact return, after fees, lots and minimum notional, is above the threshold. Exact decimals.
 
     `fee_cost`: what fees paid in `fee_token` are worth in the start asset; not taken off `end_amount`.
+    `plan`: what an executor needs, empty in a dry run.
     """
 
     opportunity_id: str
@@ -109,6 +111,7 @@ class OpportunityFound(Message, frozen=True):
     evaluated_ns: int = 0
     fee_token: str = ""
     fee_cost: str = "0"
+    plan: tuple[PlannedLeg, ...] = ()
 
 
 class EvaluatorStatus(Message, frozen=True):

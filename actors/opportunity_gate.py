@@ -11,8 +11,10 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from actors.cycle_plan import plan_of
 from actors.messages import LegUsed, OpportunityFound
 from kernels.book_image import Verdict
+from kernels.cycle_execution import PlannedLeg
 from kernels.evaluate import Decision, LegQuote, Step
 from kernels.evaluator import Evaluator
 from kernels.fixed8 import format_fixed8
@@ -116,7 +118,13 @@ class OpportunityGate:
             evaluated_ns=decision.evaluated_ns,
             fee_token=decision.fee_token,
             fee_cost=format_fixed8(decision.fee_cost),
+            plan=() if self._dry_run else self._plan(decision),
         )
+
+    def _plan(self, decision: Decision) -> tuple[PlannedLeg, ...]:
+        evaluator = self._evaluator
+        rows, _ = evaluator.index.legs_of(decision.cycle)
+        return plan_of(decision, [evaluator.index.symbols[row] for row in rows], evaluator.fees_e8[rows].tolist())
 
 
 def _used(leg: LegQuote, step: Step) -> LegUsed:

@@ -164,7 +164,9 @@ def fold_balances(turn: Turn, report: SpotBalancesReported) -> None:
 def _compare(turn: Turn) -> None:
     totals = {asset: balance.free + balance.locked for asset, balance in turn.balances.items()}
     if turn.baseline is None:
-        turn.baseline, turn.flows = totals, {}
+        turn.baseline = {
+            asset: totals.get(asset, 0) - turn.flows.get(asset, 0) for asset in sorted({*totals, *turn.flows})
+        }
         return
     baseline, flows = turn.baseline, turn.flows
     differences = {

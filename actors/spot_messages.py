@@ -41,14 +41,14 @@ class SubmitSpotOrder(Message, frozen=True):
 
     Answered by `SpotOrderNotSent`, or by `SpotOrderWritten` and then exactly one of: reports of the order and its
     executions (from the reply), `SpotOrderRefused`, `SpotOutcomeUnknown`. Before the first byte leaves: the session is
-    open, nobody has latched a halt unless `reduces_risk`, and it is before `not_after_ns` (0: no end). The driver
-    repeats nothing by itself, not after a 5xx, a reset or a time-out either.
+    open, nobody has latched a halt unless `reduces_risk`, and it is before `not_after_ns`; the request's `timestamp` is
+    taken then and not before. The driver repeats nothing by itself, not after a 5xx, a reset or a time-out either.
     """
 
     session_id: str
     ticket: SpotTicket
-    reduces_risk: bool = False
-    not_after_ns: int = 0
+    reduces_risk: bool
+    not_after_ns: int
 
 
 class CancelSpotOrder(Message, frozen=True):

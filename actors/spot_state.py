@@ -15,15 +15,17 @@ SECOND_NS = 1_000_000_000
 class SpotSettings(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """`account` empty: whatever the session says; else any other account's session is not used at all.
 
-    `absent_grace_ns`: between two absences, and longer than the exchange takes a request for valid (recvWindow), so
-    that after the second nothing of the order can be on its way any more.
+    `submit_within_ns`: from the decision on, a request may be signed and written for so long. `absent_grace_ns`:
+    between two absences; longer than that and the time for which the exchange takes a request for valid (recvWindow)
+    together, so that after the second nothing of the order can be on its way any more, whoever is to write it.
     """
 
     name: str = "broker.spot"
     fund: str = "apex"
     account: str = ""
     executor: str = "executor"
-    absent_grace_ns: int = 6 * SECOND_NS
+    submit_within_ns: int = SECOND_NS
+    absent_grace_ns: int = 7 * SECOND_NS
     look_every_ns: int = SECOND_NS // 2
     stuck_after_ns: int = 10 * SECOND_NS
     account_every_ns: int = 30 * SECOND_NS
@@ -86,9 +88,9 @@ class SpotSession(msgspec.Struct, frozen=True, gc=False):
 class SpotState(msgspec.Struct, frozen=True, gc=False):
     """All of it. `live` and `ended`: orders by client order id, `trades` by symbol and trade id, oldest first.
 
-    `flows`: what our executions changed of each asset since `baseline`, the totals of the first read (None before
-    it). `diverged`: how the account's totals differ from their sum, empty where they do not. `quiet`: the request id
-    of an account read since whose request no order was out.
+    `flows`: what our executions changed of each asset, ever; `baseline`: the totals without them, by the first read or
+    by the first after a person said so (None before it). `diverged`: how the account's totals differ from their sum,
+    empty where they do not. `quiet`: the request id of an account read since whose request no order was out.
     """
 
     session: SpotSession | None = None

@@ -221,7 +221,10 @@ class Turn:
             self.put(msgspec.structs.replace(order, session_id=self.session.session_id, since_ns=self.now_ns))
             self.quiet = ""
             ticket = SpotTicket(place.client_order_id, place.symbol, place.side, place.qty, place.limit_px)
-            self.effects.append(Drive(SubmitSpotOrder(self.session.session_id, ticket, unwinds, place.expires_ns)))
+            not_after_ns = self.now_ns + self.settings.submit_within_ns
+            if place.expires_ns:
+                not_after_ns = min(not_after_ns, place.expires_ns)
+            self.effects.append(Drive(SubmitSpotOrder(self.session.session_id, ticket, unwinds, not_after_ns)))
         elif _id(order) in self._touched:
             self.count(f"held.{gate.value}")
 

@@ -15,6 +15,8 @@ import msgspec
 from config.alarms import Alarms
 from config.evaluator import Evaluator
 from config.exchange import Exchange, faults_of
+from config.execution import EXPLICIT_TO_TRADE, Execution
+from config.execution import faults_of as faults_of_execution
 from config.limits import (
     AMOUNT_MAX,
     Bps,
@@ -206,6 +208,7 @@ class Settings(Section, frozen=True):
     run: Run = Run()
     ledger: Ledger = Ledger()
     exchange: Exchange = Exchange()
+    execution: Execution = Execution()
     evaluator: Evaluator = Evaluator()
     gateway: Gateway = Gateway()
     fund: Fund = Fund()
@@ -341,7 +344,7 @@ def _value(tree: Tree, dotted: str) -> object:
 def _check(settings: Settings, tree: Tree, where: str) -> None:
     """What one value alone cannot show."""
     supervision, reconciler = settings.supervision, settings.reconciler
-    for fault in faults_of(settings.exchange):
+    for fault in (*faults_of(settings.exchange), *faults_of_execution(settings.execution)):
         raise SettingsError(f"{where}: {fault}")
     _require(
         supervision.heartbeat_s * 2 <= supervision.dead_after_s,
@@ -367,7 +370,8 @@ def _check(settings: Settings, tree: Tree, where: str) -> None:
 
 
 def _check_live(settings: Settings, tree: Tree, where: str) -> None:
-    absent = [dotted for dotted in EXPLICIT_IN_LIVE if _value(tree, dotted) in ("", [], {})]
+    explicit = EXPLICIT_IN_LIVE if settings.evaluator.dry_run else (*EXPLICIT_IN_LIVE, *EXPLICIT_TO_TRADE)
+    absent = [dotted for dotted in explicit if _value(tree, dotted) in ("", [], {})]
     _require(
         not absent,
         f"{where}: run.mode is 'live', and these have no value: {', '.join(absent)}. Remedy: give each one explicitly",

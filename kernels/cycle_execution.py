@@ -33,8 +33,9 @@ UNWIND_LEG: Final = "unwind"
 class PlannedLeg(msgspec.Struct, frozen=True, gc=False):
     """One leg of a decision: market, limits, and what is expected of it. Counts of 1e-8.
 
-    `side`: BUY or SELL. `spent`, `received`: of the leg's input and output asset, the fee (`fee_e8` of what it
-    receives) taken off.
+    `side`: BUY or SELL. `fee_e8`: the fee's share of what the leg receives; `fee_taken`: it is taken from that, and
+    not paid in a token. `spent`, `received`: of the leg's input and output asset, a fee that is taken off `received`.
+    `top_px`: of the book it was decided on, where `limit_px` lies behind it because levels were walked; else 0.
     """
 
     symbol: str
@@ -52,6 +53,13 @@ class PlannedLeg(msgspec.Struct, frozen=True, gc=False):
     min_qty: int
     max_qty: int
     min_notional: int
+    fee_taken: bool = True
+    top_px: int = 0
+
+    @property
+    def taken_e8(self) -> int:
+        """The fee's share that what it receives is less by."""
+        return self.fee_e8 if self.fee_taken else 0
 
     @property
     def gives(self) -> str:
@@ -182,7 +190,7 @@ def spends(leg: PlannedLeg, side: str, qty: int, px: int) -> int:
 def receives(leg: PlannedLeg, side: str, qty: int, px: int) -> int:
     """What it gets at least, fee off, if it fills whole at `px`."""
     amount = qty if side == BUY else qty * px // SCALE
-    return amount * (SCALE - leg.fee_e8) // SCALE
+    return amount * (SCALE - leg.taken_e8) // SCALE
 
 
 def size(leg: PlannedLeg, side: str, have: int, px: int) -> int:
@@ -238,35 +246,41 @@ def chain(
     have: int,
     cost: int,
     tops: Mapping[str, Top],
-    net_return_min: Fraction,
+    return_min: Fraction,
     *,
     planned: bool = False,
 ) -> tuple[tuple[int, int], ...] | str:
     """Return (limit price, quantity) of each leg left, sized by the one before; or why they are not to be tried.
 
-    `have` of the first one's input cost `cost` of the start asset. What is left over between two legs counts as
-    nothing. `planned`: no leg takes more than its plan says.
+    `have` of the first one's input cost `cost` of the start asset; the end must be above `return_min` times that. What
+    is left over between two legs counts as nothing. `planned`: no leg takes more than its plan says. While every book
+    is as good as it was decided on, the end is the plan's, or its share; else each leg is taken to fill at its limit.
     """
+    as_decided = all(_as_decided(leg, tops.get(leg.symbol)) for leg in legs)
+    share = Fraction(min(have, legs[0].spent), legs[0].spent)
     found: list[tuple[int, int]] = []
     for leg in legs:
         top = tops.get(leg.symbol)
         if top is None or not top.live or min(top.bid_px, top.ask_px) <= 0:
             return f"not_live:{leg.symbol}"
         px = bounded_px(leg, top)
-        qty = size(leg, leg.side, have, px)
-        if planned:
-            qty = min(qty, leg.qty)
+        if planned and as_decided:
+            qty = leg.qty
+        else:
+            qty = size(leg, leg.side, have, px)
+            qty = min(qty, leg.qty) if planned else qty
         if not qty or not is_legal(leg, qty, px):
             return f"too_small:{leg.symbol}"
         found.append((px, qty))
         have = receives(leg, leg.side, qty, px)
-    return tuple(found) if have > cost * net_return_min else "no_gain"
+    end = legs[-1].received * share if as_decided else have
+    return tuple(found) if end > cost * return_min else "no_gain"
 
 
 def first_orders(attempt: Attempt, tops: Mapping[str, Top], policy: Policy) -> tuple[CycleOrder, ...] | str:
     """Return the orders that begin it, or why it is not begun: the plan looked at once more as the market is now."""
     spent = attempt.legs[0].spent
-    found = chain(attempt.legs, spent, spent, tops, policy.net_return_min, planned=True)
+    found = chain(attempt.legs, spent, spent, tops, return_min(attempt, policy), planned=True)
     if isinstance(found, str):
         return found
     number = len(attempt.legs) if policy.mode is Mode.AT_ONCE else 1
@@ -278,8 +292,17 @@ def next_leg(attempt: Attempt, tops: Mapping[str, Top], policy: Policy) -> Cycle
     number = sum(not order.unwinds for order in attempt.orders)
     left = attempt.legs[number:]
     have = flows_of(attempt).get(left[0].gives, 0)
-    found = chain(left, have, cost_of(attempt), tops, policy.net_return_min)
+    found = chain(left, have, cost_of(attempt), tops, return_min(attempt, policy))
     return found if isinstance(found, str) else _leg_order(attempt, number, *found[0])
+
+
+def return_min(attempt: Attempt, policy: Policy) -> Fraction:
+    """The least return before the fees that a token pays: what they are worth is counted against the cycle."""
+    least = policy.net_return_min
+    for leg in attempt.legs:
+        if not leg.fee_taken:
+            least /= Fraction(SCALE - leg.fee_e8, SCALE)
+    return least
 
 
 def cost_of(attempt: Attempt) -> int:
@@ -289,6 +312,13 @@ def cost_of(attempt: Attempt) -> int:
     for order in orders[1:]:
         cost *= Fraction(order.cum_qty, order.qty)
     return -(-cost.numerator // cost.denominator)
+
+
+def _as_decided(leg: PlannedLeg, top: Top | None) -> bool:
+    if top is None or not top.live or min(top.bid_px, top.ask_px) <= 0:
+        return False
+    decided_px = leg.top_px or leg.limit_px
+    return top.ask_px <= decided_px if leg.side == BUY else top.bid_px >= decided_px
 
 
 def _leg_order(attempt: Attempt, leg: int, px: int, qty: int) -> CycleOrder:

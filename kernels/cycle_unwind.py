@@ -144,7 +144,7 @@ def _limit(leg: PlannedLeg, side: str, reference: int, slippage_e4: int) -> int:
 
 def _enough(leg: PlannedLeg, side: str, needed: int, px: int) -> int:
     """The fewest legal lots that receive at least `needed` at `px`, fee off; 0 where that is below the legal least."""
-    amount = ceil_div(needed * SCALE, SCALE - leg.fee_e8)
+    amount = ceil_div(needed * SCALE, SCALE - leg.taken_e8)
     qty = amount if side == BUY else ceil_div(amount * SCALE, px)
     if not is_legal(leg, qty, px):
         return 0

@@ -28,6 +28,8 @@ OF_THE_ENGINE = [path for path in DOCUMENTS if not path.name.startswith("venues_
 MODULES = {
     "host": ("../supervisors/host.py",),
     "broker": ("broker.py", "broker_turn.py", "broker_intents.py", "broker_facts.py"),
+    "broker.spot": ("broker_spot.py", "spot_turn.py", "spot_facts.py"),
+    "executor": ("executor.py", "executor_outcome.py"),
     "driver": (),
     "shell": ("shell.py",),
     "core": ("core.py",),

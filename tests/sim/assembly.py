@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tests.sim.bus import SignalReader
+from tests.sim.cycles import cycle_simulation
 from tests.sim.engine import engine_simulation
 from tests.sim.market import market_simulation
 from tests.sim.toys import Decider, Executor, NoDriver
@@ -50,6 +51,7 @@ def toy_simulation(seed: int, steps: int = 400) -> Simulation:
 
 
 ASSEMBLIES: dict[str, Callable[[int, int], Simulation]] = {
+    "cycles": cycle_simulation,
     "engine": engine_simulation,
     "market": market_simulation,
     "toys": toy_simulation,
