@@ -84,8 +84,6 @@ class Driver:
 class SpotDriver(Driver):
     """REST and user stream of the model exchange, with every answer that can be lost."""
 
-    sessions = 0
-
     def __init__(self, incarnation: Incarnation, simulation: Simulation, venue: SpotVenue) -> None:
         super().__init__(incarnation, simulation)
         self.venue = venue
@@ -108,8 +106,8 @@ class SpotDriver(Driver):
         self.later(1_000, MS, f"spot driver {type(command).__name__}", lambda: self._do(command))
 
     def _open(self) -> None:
-        SpotDriver.sessions += 1
-        self.session_id = f"{self.incarnation}/{SpotDriver.sessions}"
+        self.venue.sessions += 1
+        self.session_id = f"{self.incarnation}/{self.venue.sessions}"
         self.venue.listeners.append(self)
         self.tell(SpotSessionOpened(self.session_id, "spot-account"))
 

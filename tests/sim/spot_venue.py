@@ -53,7 +53,7 @@ class SpotVenue:
         self.first = dict(self.balances)
         self.orders: dict[str, VenueOrder] = {}
         self.trade_ids = 0
-        self.refused: set[str] = set()
+        self.sessions = 0
         self.fill_whole = False
         self.listeners: list[object] = []
 
