@@ -35,7 +35,8 @@ class DepthFold:
     """
 
     __slots__ = (
-        "_books", "_levels", "_table", "_writer", "capped_rows", "frames", "outcomes", "parsed", "quantity_capped", "rejected",
+        "_books", "_levels", "_table", "_writer", "capped_rows", "frames", "outcomes", "parsed", "quantity_capped",
+        "rejected",
     )  # fmt: skip
 
     def __init__(self, writer: FeedWriter, table: SymbolTable) -> None:

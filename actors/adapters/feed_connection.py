@@ -11,7 +11,8 @@ its way. Then the second takes the first's place in the same epoch; frames seen 
 first ends before, the second goes on in a new epoch.
 
 HTTP 414 (field note 6) is for more streams in one address than the venue takes: the next try names half as many there
-and asks for the others by messages.
+and asks for the others by messages. Until the venue has taken all, the slot is not live; where it refuses some, the
+connection is given up with an error that names the setting.
 
 Full: nothing waits here longer than a read of the socket takes. Its frames are kept until it ends, or are FRAMES_MAX,
 and folded in one call; they carry the time at which the first of them was handed over. What cannot be read in time
@@ -34,6 +35,7 @@ from actors.adapters.feed_link import FRAME_BYTES_MAX, Guard, Link, stream_url
 from actors.adapters.feed_pulse import Beat
 from actors.adapters.venue_budget import VenueBudget
 from actors.ports import Clock
+from config.limits import SYMBOLS_PER_CONNECTION_MAX
 from kernels.book_image import EPOCH_MAX, BookImage, FeedCounters, FeedWriter
 from kernels.depth_fold import DepthFold
 from kernels.frames import Reason
@@ -46,6 +48,9 @@ STABLE_S: Final = 5.0
 
 HANDOVER_S_MAX: Final = 60.0
 """A second connection that has not taken over by then is given up, and another is tried."""
+
+ADDRESS_STREAMS_MAX: Final = SYMBOLS_PER_CONNECTION_MAX
+"""Named in a connection's address; the others are asked for by messages."""
 
 LIFE_JITTER: Final = 0.1
 """Of its life, by which a connection's is shortened at random: not all of a feed's change at once."""
@@ -122,7 +127,7 @@ class FeedConnection:
         self._clock, self._random_unit, self._on_rows, self._capture = clock, random_unit, on_rows, capture
         self._guard = guard
         self._backoff = Backoff(RECONNECT_S_MIN, RECONNECT_S_MAX, random_unit)
-        self._in_address = len(terms.streams)
+        self._in_address = min(len(terms.streams), ADDRESS_STREAMS_MAX)
         self._number = 0
         self._current: Link | None = None
         self._next: Link | None = None
@@ -267,7 +272,9 @@ class FeedConnection:
             link.cut()
             self.ended(link)
             return
-        if beat is Beat.LIVE:
+        if not link.is_subscribed:
+            self.reason = "streams are still being asked for"
+        elif beat is Beat.LIVE:
             self.reason = ""
             self._beat(now_ns)
         else:
@@ -310,7 +317,8 @@ class FeedConnection:
         self._current = link
         self.reason = ""
         self._begin_epoch()
-        self._beat(self._clock.now_ns())
+        if link.is_subscribed:
+            self._beat(self._clock.now_ns())
 
     def _begin_epoch(self) -> None:
         self._number += 1

@@ -161,7 +161,8 @@ class Link(WSListener):
         if isinstance(reply, dict) and reply.get("result", 0) is None:
             self._unanswered -= 1
             return
-        self._owner.note(self, f"streams refused: {payload[:200].decode('utf-8', 'replace')}")
+        told = payload[:200].decode("utf-8", "replace")
+        self._owner.note(self, f"the venue refused streams: {told}. Remedy: lower exchange.symbols_per_connection_max")
         self.cut()
 
 

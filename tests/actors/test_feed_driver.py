@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from actors.adapters import feed_connection, feed_link
 from actors.adapters.assembly import BeatReturned
 from actors.adapters.capture_file import read_capture
 from actors.adapters.feed_driver import FeedOptions
@@ -32,7 +33,7 @@ SYMBOL = "BTCUSDT"
 class Scene:
     """An exchange, an image of its symbols, and one feed."""
 
-    def __init__(self, exchange: ExchangeProcess, run_dir: Path, per_connection: int = 200, **options: int) -> None:
+    def __init__(self, exchange: ExchangeProcess, run_dir: Path, per_connection: int = 200, **options: float) -> None:
         self.exchange = exchange
         self.stage = Stage(run_dir, exchange.base_url, exchange.ws_url)
         self.mapped = image_of(exchange, run_dir, per_connection)
@@ -195,6 +196,47 @@ def test_a_half_open_connection_stops_counting_at_once_and_is_given_up_later(sce
     assert scene.status().reconnects == 1
 
 
+def test_before_its_time_is_over_a_connection_hands_over_to_the_next_and_no_row_is_dead_meanwhile(
+    tmp_path: Path, run_dir: Path
+) -> None:
+    with ExchangeProcess(tmp_path / "x", *CALM) as exchange:
+        scene = Scene(exchange, run_dir, connection_life_s=1.0)
+        scene.until(scene.all_live)
+        epoch = scene.mapped.image.read_header(0).epoch
+        counters = scene.feed.driver.counters  # type: ignore[attr-defined]
+
+        def handed_over() -> bool:
+            assert scene.live(scene.beat_ns()) == len(scene.names)
+            nonlocal counters
+            counters = scene.feed.driver.counters  # type: ignore[attr-defined]
+            return counters.get("handovers", 0) >= 3
+
+        scene.until(handed_over, 40)
+        assert scene.mapped.image.read_header(0).epoch == epoch
+        assert all(status.up for status in scene.feed.all(FeedStatus)[1:])
+        told = scene.status()
+        # What both connections told was taken once.
+        assert set(told.rejected) <= {"stale_update_id"}
+        assert told.frames == told.parsed + sum(told.rejected.values())
+        scene.stage.close()
+
+
+def test_a_connection_that_ends_before_its_successor_has_taken_over_leaves_the_field_to_it(
+    tmp_path: Path, run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ExchangeProcess(tmp_path / "x", *CALM, "--connection-life-s", "3") as exchange:
+        scene = Scene(exchange, run_dir, connection_life_s=2.0)
+        for _ in range(3):
+            epoch = scene.mapped.image.read_header(0).epoch
+            scene.until(scene.all_live)
+            scene.exchange.fault("drop")
+            scene.until(lambda before=epoch: scene.mapped.image.read_header(0).epoch > before)  # type: ignore[misc]
+        scene.until(scene.all_live)
+        told = scene.status()
+        assert told.frames == told.parsed + sum(told.rejected.values())
+        scene.stage.close()
+
+
 @pytest.mark.parametrize("status", [429, 418])
 def test_a_venue_that_refuses_is_left_alone_for_as_long_as_it_says(scene: Scene, status: int) -> None:
     scene.exchange.fault("http_status", status=status, n=1, retry_after_s=2)
@@ -206,21 +248,46 @@ def test_a_venue_that_refuses_is_left_alone_for_as_long_as_it_says(scene: Scene,
     assert scene.feed.driver.counters[f"refused.http_{status}"] == 1  # type: ignore[attr-defined]
 
 
-def test_a_connection_with_too_many_streams_is_refused_and_says_so(tmp_path: Path, run_dir: Path) -> None:
+@pytest.mark.parametrize("in_address", [200, 1_000])
+def test_more_streams_than_the_venue_takes_are_an_error_that_names_the_setting_and_no_row_counts(
+    tmp_path: Path, run_dir: Path, monkeypatch: pytest.MonkeyPatch, in_address: int
+) -> None:
+    """By HTTP 414 at first where all are named in the address; by an error reply to the messages that ask for more."""
+    monkeypatch.setattr(feed_connection, "ADDRESS_STREAMS_MAX", in_address)
     with ExchangeProcess(tmp_path / "x", "--symbols", "230", "--rate", "2000") as exchange:
         scene = Scene(exchange, run_dir, per_connection=1_000)
-        scene.until(lambda: "HTTP 414" in (scene.feed.last(FeedStatus) or FeedStatusless).reason)
+
+        def refused(words: str) -> bool:
+            told = [status.reason for status in scene.feed.all(FeedStatus)]
+            return any(words in reason and "exchange.symbols_per_connection_max" in reason for reason in told)
+
+        if in_address > 200:
+            scene.until(lambda: refused("HTTP 414 at the upgrade: 230 streams in one address"))
+        scene.until(lambda: refused("the venue refused streams"))
         assert scene.live() == 0
+        assert not any(status.up for status in scene.feed.all(FeedStatus))
         scene.stage.close()
         scene = Scene(exchange, run_dir, per_connection=200)
         scene.until(scene.all_live, 30)
         scene.stage.close()
 
 
-class FeedStatusless:
-    """Stands where no status has come yet."""
-
-    reason = ""
+def test_streams_that_the_address_does_not_hold_are_asked_for_by_messages(
+    scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed_connection, "ADDRESS_STREAMS_MAX", 5)
+    monkeypatch.setattr(feed_link, "SUBSCRIBE_STREAMS_MAX", 4)
+    run_dir = tmp_path / "other"
+    other = Scene(scene.exchange, run_dir)
+    try:
+        other.until(other.all_live)
+        told = other.status()
+        # The replies are frames too, and none of a ticker.
+        assert told.rejected == {"control": 3}
+        assert told.frames == told.parsed + 3
+    finally:
+        other.stage.close()
+        remove_image(run_dir)
 
 
 def test_the_venues_pings_are_answered_and_ours_stay_within_its_limit(tmp_path: Path, run_dir: Path) -> None:
