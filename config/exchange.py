@@ -45,6 +45,9 @@ class Exchange(Section, frozen=True):
     `depth_symbols`: those whose order book is followed, `depth_levels_max` levels a side. `connection_life_s`: after so
     long the next connection takes over, before the venue ends the first. The limits are the venue's, by address.
 
+    `redundancy` 2: every symbol is followed twice, in processes of their own; a feed that is down, or lags by more than
+    `lag_ms_max`, stands behind its twin until it has been well for `failback_s`.
+
     Orders: `api_key_file` holds {"api_key", "secret"} and is its owner's alone (mode 0600); no file: the paper
     exchange's. A request that is not answered within `request_s_max` is of unknown outcome, and the venue takes none
     that is older than `recv_window_ms`.
@@ -71,6 +74,9 @@ class Exchange(Section, frozen=True):
     age_ms_max: Milliseconds = 5_000
     depth_symbols: tuple[str, ...] = ()
     depth_levels_max: DepthLevels = 20
+    redundancy: Literal[1, 2] = 1
+    failback_s: Seconds = 10.0
+    lag_ms_max: Milliseconds = 400
     capture_mb_max: CaptureMegabytes = 0
     connection_life_s: ConnectionLife = 82_800.0
     connects_per_5_min_max: PositiveCount = 300

@@ -42,8 +42,11 @@ def _one_for_one(settings: Settings, role: str, children: tuple[ChildSpec, ...])
 
 
 def _market(settings: Settings) -> SupervisorSpec:
+    kinds = ("spot", "backup")[: settings.exchange.redundancy]
     feeds = tuple(
-        _worker(f"feed.spot.{shard}", "feed", shard=str(shard)) for shard in range(settings.exchange.feed_shards)
+        _worker(f"feed.{kind}.{shard}", "feed", shard=str(shard))
+        for kind in kinds
+        for shard in range(settings.exchange.feed_shards)
     )
     return SupervisorSpec(
         role="market",

@@ -25,10 +25,11 @@ from actors.adapters.driver_thread import DriverThread
 from actors.adapters.image_file import FeedSlot, MappedImage, open_image, remove_dead_folders, withdraw_record
 from actors.adapters.venue_budget import VenueBudget, VenueLimits
 from actors.adapters.venue_rest import LISTING_WEIGHT, VenueAway, VenueRest
+from actors.failover import FailoverTerms, Pair, decide_pair, health_of
 from actors.market_rows import Assignment, assign_rows
 from actors.messages import AnyMessage, BookStatus, ImageOpened, OpenImage
 from actors.ports import Clock
-from kernels.book_image import BookImage
+from kernels.book_image import NO_FEED, BookImage
 from kernels.exchange_info import ExchangeInfoError, parse_exchange_info
 from kernels.frames import SymbolTable
 from kernels.row_tally import tally_rows
@@ -40,6 +41,7 @@ ASK_AGAIN_S: Final = 5.0
 RELIST_S: Final = 300.0
 SECOND_LOOK_S: Final = 1.0
 STATUS_S: Final = 1.0
+WATCH_S: Final = 0.05
 HOLD_DOWN_STALES: Final = 4
 """A header this many times as old as a stale one is held down: its feed is hung or gone, and must begin anew."""
 
@@ -67,6 +69,8 @@ class BookOptions(msgspec.Struct, frozen=True, kw_only=True):
     depth_symbols: tuple[str, ...] = ()
     depth_levels_max: int = 20
     redundancy: int = 1
+    failback_s: float = 10.0
+    lag_ms_max: int = 400
     limits: VenueLimits = VenueLimits()
 
 
@@ -88,6 +92,7 @@ class BookDriver(DriverThread):
         self._rest: VenueRest | None = None
         self._mapped: MappedImage | None = None
         self._audit: BookAudit
+        self._pairs: dict[int, Pair] = {}
         self._snapshot: BookSnapshot | None = None
         self._writing: asyncio.Task[None] | None = None
 
@@ -128,9 +133,10 @@ class BookDriver(DriverThread):
             while True:
                 self._report(mapped)
                 self._write_snapshot()
-                for _ in range(HOLD_DOWN_STALES):
-                    await asyncio.sleep(STATUS_S / HOLD_DOWN_STALES)
+                for _ in range(round(STATUS_S / WATCH_S)):
+                    await asyncio.sleep(WATCH_S)
                     self._watch(image, stale_ns)
+                    self._prefer(image, stale_ns)
         finally:
             await rest.close()
             if self._snapshot is not None:
@@ -221,6 +227,29 @@ class BookDriver(DriverThread):
             if header.up and silent and header.held_down_epoch < header.epoch:
                 image.hold_down(feed)
                 self.worker.count("feeds_held_down")
+
+    def _prefer(self, image: BookImage, stale_ns: int) -> None:
+        """Say of each feed with a twin which of the two readers look at first."""
+        options, now_ns = self._options, self._clock.now_ns()
+        terms = FailoverTerms(options.lag_ms_max * 1_000_000, int(options.failback_s * 1e9))
+        for feed in range(image.layout.n_feeds):
+            twin = image.twin(feed)
+            if twin == NO_FEED:
+                continue
+            # What an earlier incarnation of this actor preferred goes on.
+            pair = self._pairs.get(feed) or Pair(image.is_stood_down(feed))
+            healths = [health_of(image.read_header(one), now_ns, stale_ns) for one in (feed, twin)]
+            decided = decide_pair(pair, healths[0], healths[1], terms, now_ns)
+            if decided.is_stood_down != pair.is_stood_down:
+                image.stand_down(feed, decided.is_stood_down)
+            self._pairs[feed] = decided
+        if self._pairs:
+            pairs = self._pairs.values()
+            self.worker.progress |= {
+                "failovers": sum(pair.failovers for pair in pairs),
+                "failbacks": sum(pair.failbacks for pair in pairs),
+                "stood_down": sum(pair.is_stood_down for pair in pairs),
+            }
 
     def _report(self, mapped: MappedImage) -> None:
         options, now_ns = self._options, self._clock.now_ns()

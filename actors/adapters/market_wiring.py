@@ -42,6 +42,9 @@ def book(context: BuildContext) -> tuple[Book, BookDriver]:
         audit_every_s=settings.evaluator.audit_every_s,
         depth_symbols=exchange.depth_symbols,
         depth_levels_max=exchange.depth_levels_max,
+        redundancy=exchange.redundancy,
+        failback_s=exchange.failback_s,
+        lag_ms_max=exchange.lag_ms_max,
         limits=limits_of(exchange),
     )
     driver = BookDriver(
@@ -72,7 +75,7 @@ def feed(context: BuildContext) -> tuple[Feed, FeedDriver]:
 
 def limits_of(exchange: Exchange) -> VenueLimits:
     """Return a process's share of the venue's limits, which are by address: book and feeds get as much each."""
-    processes = 1 + exchange.feed_shards
+    processes = 1 + exchange.feed_shards * exchange.redundancy
     return VenueLimits(
         connects_per_5_min_max=max(1, exchange.connects_per_5_min_max // processes),
         weight_per_min_max=max(1, exchange.weight_per_min_max // processes),
