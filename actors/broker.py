@@ -23,6 +23,7 @@ Full: held intents beyond `held_max` are refused; closed families beyond `famili
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Set
 from typing import assert_never
 
 import msgspec
@@ -54,6 +55,7 @@ from actors.messages import (
     HaltChanged,
     OrderPicture,
     OrderReported,
+    OrdersShown,
     PicturesTaken,
     PlaceBracket,
     PlaceExit,
@@ -64,6 +66,7 @@ from actors.messages import (
     RevokeGate,
     SessionLost,
     SessionOpened,
+    ShowOrders,
     SubmitNotSent,
     SubmitWritten,
     TimerFired,
@@ -91,6 +94,7 @@ BrokerInput = (
     | VenueErrorReported
     | VenueRead
     | ReadVenue
+    | ShowOrders
     | ResolveIntent
     | TimerFired
     | Recovered
@@ -180,6 +184,9 @@ def _handle(turn: Turn, body: BrokerInput, correlation_id: str) -> None:
         case ReadVenue():
             if _current(turn, body.session_id):
                 turn.effects.append(Drive(QueryVenue(body.session_id, body.request_id, body.positions_only)))
+        case ShowOrders(asked_by=asked_by, request_id=request_id):
+            session_id = turn.session.session_id if turn.session is not None else ""
+            turn.effects.append(Send(asked_by, OrdersShown(request_id, session_id, _orders(turn), _positions(turn))))
         case ResolveIntent():
             resolve(turn, body)
         case TimerFired(name=name):
@@ -303,19 +310,25 @@ def _unresolved(turn: Turn) -> bool:
 def _pictures(turn: Turn, read: VenueRead) -> PicturesTaken:
     """Our side of what the read can speak of: open families, and any order that the read names."""
     named = {report.client_order_id for report in (*read.open_orders, *read.completed_orders)}
-    orders = tuple(
+    return PicturesTaken(read, _orders(turn, named), _positions(turn))
+
+
+def _orders(turn: Turn, named: Set[str] = frozenset()) -> tuple[OrderPicture, ...]:
+    return tuple(
         _picture(family, order)
         for family in turn.families.values()
         for order in family.orders
         if not family.closed or order.client_order_id in named
     )
+
+
+def _positions(turn: Turn) -> tuple[VenuePosition, ...]:
     account = turn.session.account if turn.session else ""
-    positions = tuple(
+    return tuple(
         VenuePosition(account, symbol, position.qty, average_px(position))
         for symbol, position in turn.positions.items()
         if position.qty
     )
-    return PicturesTaken(read, orders, positions)
 
 
 def _picture(family: Family, order: Order) -> OrderPicture:
@@ -337,4 +350,5 @@ def _picture(family: Family, order: Order) -> OrderPicture:
         expires_ns=intent.expires_ns,
         limit_px=order.limit_px,
         stop_px=order.stop_px,
+        oca_group=order.oca_group,
     )

@@ -76,6 +76,13 @@ from actors.order_terms import (
     OrderType,
     Side,
 )
+from actors.sentinel_messages import (
+    OrdersShown,
+    PricesLost,
+    PrintsSeen,
+    ShowOrders,
+    WatchPrices,
+)
 from actors.spot_messages import (
     CancelSpotOrder,
     PlaceSpotOrder,
@@ -158,6 +165,7 @@ __all__ = [
     "OrderReported",
     "OrderTicket",
     "OrderType",
+    "OrdersShown",
     "Outcome",
     "PicturesTaken",
     "PlaceBracket",
@@ -165,6 +173,8 @@ __all__ = [
     "PlaceSpotOrder",
     "PositionChanged",
     "PriceSeen",
+    "PricesLost",
+    "PrintsSeen",
     "QuerySpotOrder",
     "QueryVenue",
     "Quote",
@@ -179,6 +189,7 @@ __all__ = [
     "RevokeGate",
     "SessionLost",
     "SessionOpened",
+    "ShowOrders",
     "Side",
     "Signal",
     "SignalOutcome",
@@ -214,6 +225,7 @@ __all__ = [
     "VenueErrorReported",
     "VenuePosition",
     "VenueRead",
+    "WatchPrices",
     "WriteCycleLine",
 ]
 
@@ -229,6 +241,11 @@ AnyMessage = (
     | PlaceBracket
     | PlaceExit
     | CancelOrders
+    | WatchPrices
+    | PrintsSeen
+    | PricesLost
+    | ShowOrders
+    | OrdersShown
     | IntentOutcome
     | OrderChanged
     | PositionChanged

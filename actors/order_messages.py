@@ -186,6 +186,7 @@ class OrderPicture(msgspec.Struct, frozen=True, gc=False):
     expires_ns: int
     limit_px: int = 0
     stop_px: int = 0
+    oca_group: str = ""
 
 
 class IncidentRecorded(Message, frozen=True):

@@ -34,6 +34,7 @@ from config.limits import (
     SecondsOrNone,
     Symbols,
 )
+from config.orders import Sentinel
 from config.section import Section
 
 
@@ -213,6 +214,7 @@ class Settings(Section, frozen=True):
     gateway: Gateway = Gateway()
     fund: Fund = Fund()
     reconciler: Reconciler = Reconciler()
+    sentinel: Sentinel = Sentinel()
     supervision: Supervision = Supervision()
     venues: Venues = Venues()
     momentum: Momentum = Momentum()

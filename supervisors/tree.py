@@ -74,6 +74,7 @@ def _execution(settings: Settings) -> SupervisorSpec:
             _one_for_one(settings, "brokers", brokers),
             _worker("reconciler", "reconciler"),
             _worker("allocator", "allocator"),
+            _worker("sentinel", "sentinel"),
         ),
     )
 

@@ -56,6 +56,7 @@ class PriceDriver(Observer):
         if len(settings.symbols) > SYMBOLS_MAX:
             raise ValueError(f"{len(settings.symbols)} symbols are more than {SYMBOLS_MAX}")
         self.settings = settings
+        self._symbols = settings.symbols
         self._clock = clock
         self._worker: Worker[AnyMessage, AnyMessage | BeatReturned] = Worker(f"prices.{settings.client_id}", die)
         self._keeper = Keeper(
@@ -119,7 +120,7 @@ class PriceDriver(Observer):
             heard = self._ticks
             if await first_of(self._renew, link, self.settings.silent_s_max):
                 return
-            if self._ticks == heard:
+            if self._ticks == heard and self._symbols:
                 self._worker.count("silent")
                 return
 
@@ -129,7 +130,7 @@ class PriceDriver(Observer):
             if link.usable():
                 link.cancel_prices(request_id)
         self._symbol_of.clear()
-        for symbol in self.settings.symbols:
+        for symbol in self._symbols:
             try:
                 contract = await link.stock(symbol, self.settings.contract_s_max)
             except (RequestError, LookupError, Unanswered) as error:

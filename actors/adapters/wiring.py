@@ -17,6 +17,7 @@ from actors.adapters.clock import SystemClock
 from actors.adapters.fault_plan import FaultPlan
 from actors.adapters.ib_driver import IbDriver, IbSettings
 from actors.adapters.ib_prices import PriceDriver, PriceSettings
+from actors.adapters.ib_prints import PrintsDriver
 from actors.adapters.identity import IdentityFile
 from actors.adapters.redis_bus import RedisBus
 from actors.adapters.redis_client import Purpose, connect
@@ -29,11 +30,17 @@ from actors.broker_state import BrokerSettings
 from actors.momentum import Momentum, MomentumSettings
 from actors.reconciler import Reconciler, ReconcilerSettings
 from actors.role import Role
+from actors.sentinel import Sentinel
+from actors.sentinel_state import OnInert, SentinelSettings
 from kernels.sizing import FIXED, Caps
 
 BROKER = "broker.paper"
 PRICE_CLIENT_ID_OFFSET = 1
-"""The market-data session is a client of its own: IB closes a second session with one id."""
+SENTINEL_CLIENT_ID_OFFSET = 2
+"""Each market-data session is a client of its own: IB closes a second session with one id."""
+
+WATCHERS = ("sentinel",)
+"""Roles that are told of every change of an order or a position, beside the allocator."""
 
 
 def book(context: BuildContext) -> Assembly:
@@ -59,7 +66,7 @@ def health(context: BuildContext) -> Assembly:
 def broker(context: BuildContext) -> Assembly:
     """The one broker of the first form: IB, paper."""
     gateway, fund = context.settings.gateway, context.settings.fund
-    role = Broker(BrokerSettings(name=context.role, fund=fund.name, account=gateway.account))
+    role = Broker(BrokerSettings(name=context.role, fund=fund.name, account=gateway.account, watchers=WATCHERS))
     driver = IbDriver(
         IbSettings(
             host=gateway.host,
@@ -141,6 +148,34 @@ def momentum(context: BuildContext) -> Assembly:
             port=gateway.port,
             client_id=gateway.client_id + PRICE_CLIENT_ID_OFFSET,
             symbols=settings.symbols,
+        ),
+        SystemClock(),
+        random.Random().random,
+    )
+    return _assemble(context, role, driver)
+
+
+def sentinel(context: BuildContext) -> Assembly:
+    """Checks stops against the gateway's own prices."""
+    settings, gateway = context.settings.sentinel, context.settings.gateway
+    role = Sentinel(
+        SentinelSettings(
+            name=context.role,
+            fund=context.settings.fund.name,
+            broker=BROKER,
+            on_inert=OnInert(settings.on_inert),
+            grace_ns=_ns(settings.grace_s),
+            settle_ns=_ns(settings.settle_s),
+            unprotected_ns_max=_ns(settings.unprotected_s_max),
+            price_age_ns_max=_ns(settings.price_age_s_max),
+        )
+    )
+    driver = PrintsDriver(
+        PriceSettings(
+            host=gateway.host,
+            port=gateway.port,
+            client_id=gateway.client_id + SENTINEL_CLIENT_ID_OFFSET,
+            symbols=(),
         ),
         SystemClock(),
         random.Random().random,

@@ -30,6 +30,7 @@ MODULES = {
     "broker": ("broker.py", "broker_turn.py", "broker_intents.py", "broker_facts.py"),
     "broker.spot": ("broker_spot.py", "spot_turn.py", "spot_facts.py"),
     "executor": ("executor.py", "executor_outcome.py"),
+    "sentinel": ("sentinel.py", "sentinel_close.py"),
     "driver": (),
     "shell": ("shell.py",),
     "core": ("core.py",),
