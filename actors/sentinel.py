@@ -17,6 +17,7 @@ counted and unwatched. Prints of a symbol coalesce in the driver to their extrem
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import assert_never
 
 import msgspec
@@ -165,7 +166,7 @@ class Sentinel:
         return msgspec.structs.replace(state, positions=positions, shown=True), tuple(effects)
 
     def _outcome(self, state: SentinelState, told: IntentOutcome, now_ns: int) -> Reduced:
-        close = next((one for one in state.closes.values() if one.exit_intent_id == told.intent_id), None)
+        close = next((one for one in state.closes.values() if told.intent_id in one.exit_intent_ids[-1:]), None)
         if close is None:
             return state, (Count("outcome_of_no_close"),)
         after, effects = refused(self.settings, close, told, now_ns)
@@ -230,7 +231,7 @@ class Sentinel:
                 line = IncidentRecorded("inert_stop", order.client_order_id, text)
                 effects += [_alarm(order, text), AppendLine("incidents", line), Count("inert_stop")]
                 if self.settings.on_inert is OnInert.CLOSE and order.client_order_id not in closes:
-                    closes[order.client_order_id], more = begin(self.settings, order, now_ns)
+                    closes[order.client_order_id], more = begin(self.settings, state, order, now_ns)
                     effects += more
             elif order.raised and not order.is_working_stop and order.client_order_id not in under_way:
                 orders[order.client_order_id] = msgspec.structs.replace(order, raised=False, crossing=None)
@@ -238,7 +239,7 @@ class Sentinel:
         if not effects:
             return state, ()
         state = msgspec.structs.replace(state, orders=orders, closes=closes)
-        kept = {close.intent_id for close in closes.values()} | {close.exit_intent_id for close in closes.values()}
+        kept = _looked_at(closes.values())
         for intent_id in {order.intent_id for order in state.orders.values()} - kept:
             state = _pruned(state, intent_id)
         return state, tuple(effects)
@@ -251,7 +252,8 @@ class Sentinel:
             effects += (*more, *then)
             state = _with_close(state, close, after)
             if after is None:
-                state = _pruned(_pruned(state, close.intent_id), close.exit_intent_id)
+                for intent_id in (close.intent_id, *close.exit_intent_ids):
+                    state = _pruned(state, intent_id)
         return state, tuple(effects)
 
     def _protection(self, state: SentinelState, now_ns: int) -> Reduced:
@@ -320,8 +322,12 @@ def _activated(state: SentinelState, intent_id: str, now_ns: int) -> SentinelSta
 
 def _without(state: SentinelState, intent_id: str) -> SentinelState:
     """Forget a bracket that is over, unless a close still looks at it, or it has been called inert."""
-    busy = {close.intent_id for close in state.closes.values()} | {one.exit_intent_id for one in state.closes.values()}
-    return state if intent_id in busy else _pruned(state, intent_id)
+    return state if intent_id in _looked_at(state.closes.values()) else _pruned(state, intent_id)
+
+
+def _looked_at(closes: Iterable[Close]) -> set[str]:
+    """Return the intents whose orders a close still looks at."""
+    return {intent_id for close in closes for intent_id in (close.intent_id, *close.exit_intent_ids)}
 
 
 def _pruned(state: SentinelState, intent_id: str) -> SentinelState:

@@ -1,8 +1,11 @@
 """The saga of a stop that is inert: cancel it, see it done, wait for a late fill, close what is left, see that done.
 
+The bracket's take-profit is cancelled with it: an exit sized before a fill of it would close more than is held, and
+joining its OCA group does not help, because a fill between the decision and the exit's arrival reduces nothing.
+
 Each step is taken once: what was asked of the broker is owed to it, and the stage is journaled with the asking. A fill
-of the stop at any moment is taken off what is to be closed; one that comes while the exit is out cancels the exit; one
-that comes after the exit has filled is an incident, because nothing can undo it but a person.
+at any moment is taken off what is to be closed; one that comes while the exit is out cancels the exit; one that comes
+after the exit has filled is an incident, because nothing can undo it but a person.
 """
 
 from __future__ import annotations
@@ -21,10 +24,13 @@ STRATEGY = "sentinel"
 Stepped = tuple[Close | None, tuple[Effect, ...]]
 
 
-def begin(settings: SentinelSettings, stop: Watched, now_ns: int) -> tuple[Close, tuple[Effect, ...]]:
-    """Ask for the stop's cancel."""
+def begin(
+    settings: SentinelSettings, state: SentinelState, stop: Watched, now_ns: int
+) -> tuple[Close, tuple[Effect, ...]]:
+    """Ask for the cancel of the stop, and of whatever else could still close the same quantity."""
     close = Close(stop.client_order_id, stop.intent_id, stop.symbol, Stage.CANCELLING, now_ns)
-    wanted = CancelOrders((stop.client_order_id,), f"inert stop at {stop.stop_px}")
+    names = tuple(order.client_order_id for order in _bracket_exits(state, stop.intent_id) if order.may_still_trade)
+    wanted = CancelOrders(names, f"inert stop at {stop.stop_px}")
     return close, (Send(settings.broker, wanted, owed=True), Count("close_begun"))
 
 
@@ -32,8 +38,7 @@ def step(settings: SentinelSettings, state: SentinelState, close: Close, now_ns:
     """Look at what is known now and take the next step; None: it can be forgotten."""
     match close.stage:
         case Stage.CANCELLING:
-            stop = state.orders.get(close.stop_id)
-            if stop is not None and stop.state not in DONE and stop.state is not OrderState.REJECTED:
+            if any(order.may_still_trade for order in _bracket_exits(state, close.intent_id)):
                 return close, ()
             return msgspec.structs.replace(close, stage=Stage.SETTLING, since_ns=now_ns), (Count("close_cancelled"),)
         case Stage.SETTLING:
@@ -54,16 +59,30 @@ def refused(settings: SentinelSettings, close: Close, told: IntentOutcome, now_n
         return _fail(close, "the exit was given up, and may be there after all")
     if close.attempt >= settings.attempts_max:
         return _fail(close, f"exit refused {close.attempt} times, last by {told.guard} {dict(told.figures)}")
-    return msgspec.structs.replace(close, stage=Stage.SETTLING, since_ns=now_ns, exit_intent_id=""), ()
+    return msgspec.structs.replace(close, stage=Stage.SETTLING, since_ns=now_ns), ()
 
 
 def held(state: SentinelState, intent_id: str) -> int:
     """Return what the bracket still holds, by what has filled."""
-    legs = [order for order in state.orders.values() if order.intent_id == intent_id]
-    exits = {close.exit_intent_id for close in state.closes.values() if close.intent_id == intent_id}
-    ways_out = [order.cum_qty for order in legs if order.leg is not Leg.ENTRY]
-    ways_out += [order.cum_qty for order in state.orders.values() if order.intent_id in exits - {""}]
-    return open_qty(sum(order.cum_qty for order in legs if order.leg is Leg.ENTRY), ways_out)
+    return open_qty(_entered(state, intent_id), [order.cum_qty for order in _ways_out(state, intent_id)])
+
+
+def _entered(state: SentinelState, intent_id: str) -> int:
+    legs = (order for order in state.orders.values() if order.intent_id == intent_id and order.leg is Leg.ENTRY)
+    return sum(order.cum_qty for order in legs)
+
+
+def _bracket_exits(state: SentinelState, intent_id: str) -> list[Watched]:
+    legs = (order for order in state.orders.values() if order.intent_id == intent_id)
+    return [order for order in legs if order.leg is not Leg.ENTRY]
+
+
+def _ways_out(state: SentinelState, intent_id: str) -> list[Watched]:
+    """The bracket's own exits, and all that were ever placed to close it."""
+    placed = {
+        exit_id for close in state.closes.values() if close.intent_id == intent_id for exit_id in close.exit_intent_ids
+    }
+    return _bracket_exits(state, intent_id) + [one for one in state.orders.values() if one.intent_id in placed]
 
 
 def _settle(settings: SentinelSettings, state: SentinelState, close: Close, now_ns: int) -> Stepped:
@@ -79,10 +98,6 @@ def _settle(settings: SentinelSettings, state: SentinelState, close: Close, now_
     if not qty:
         return _fail(close, f"bracket holds {left}, the position is {position}: nothing to close on that side (1e-8)")
     attempt = close.attempt + 1
-    others = any(
-        order.intent_id == close.intent_id and order.leg is Leg.TAKE_PROFIT and order.state not in DONE
-        for order in state.orders.values()
-    )
     purpose = f"sentinel:{close.stop_id}"
     intent = ExitIntent(
         intent_id=ids.family_id(settings.fund, purpose, attempt),
@@ -94,20 +109,24 @@ def _settle(settings: SentinelSettings, state: SentinelState, close: Close, now_
         limit_px=0,
         expires_ns=now_ns + settings.exit_lifetime_ns,
         asked_by=settings.name,
-        within=close.intent_id if others else "",
         attempt=attempt,
     )
     placed = msgspec.structs.replace(
-        close, stage=Stage.CLOSING, since_ns=now_ns, attempt=attempt, exit_intent_id=intent.intent_id, qty=qty, text=""
+        close,
+        stage=Stage.CLOSING,
+        since_ns=now_ns,
+        attempt=attempt,
+        exit_intent_ids=(*close.exit_intent_ids, intent.intent_id),
+        qty=qty,
+        text="",
     )
     return placed, (Send(settings.broker, PlaceExit(intent), owed=True), Count("close_placed"))
 
 
 def _watch_exit(settings: SentinelSettings, state: SentinelState, close: Close, now_ns: int) -> Stepped:
-    exit_order = next((one for one in state.orders.values() if one.intent_id == close.exit_intent_id), None)
+    exit_order = next((one for one in state.orders.values() if one.intent_id == close.exit_intent_ids[-1]), None)
     if exit_order is None:
         return close, ()
-    stop = state.orders.get(close.stop_id)
     left = held(state, close.intent_id)
     if not left and exit_order.state in DONE:
         return _done(close, now_ns, "close_done")
@@ -117,7 +136,7 @@ def _watch_exit(settings: SentinelSettings, state: SentinelState, close: Close, 
         if close.attempt >= settings.attempts_max:
             return _fail(close, f"exit {exit_order.state} at {exit_order.cum_qty} of {exit_order.qty} (1e-8)")
         return msgspec.structs.replace(close, stage=Stage.SETTLING, since_ns=now_ns), (Count("close_again"),)
-    others_filled = stop is not None and left < exit_order.qty - exit_order.cum_qty
+    others_filled = left < exit_order.qty - exit_order.cum_qty
     if others_filled and not close.text:
         late = msgspec.structs.replace(close, text="exit taken back: what it was to close has filled elsewhere")
         wanted = CancelOrders((exit_order.client_order_id,), late.text)
@@ -127,13 +146,8 @@ def _watch_exit(settings: SentinelSettings, state: SentinelState, close: Close, 
 
 def over_closed(state: SentinelState, intent_id: str) -> int:
     """Return how much more of a bracket has been closed than it ever opened: a fill that nobody could foresee."""
-    exits = {close.exit_intent_id for close in state.closes.values() if close.intent_id == intent_id} - {""}
-    entered = sum(one.cum_qty for one in state.orders.values() if one.intent_id == intent_id and one.leg is Leg.ENTRY)
-    closed = sum(
-        one.cum_qty
-        for one in state.orders.values()
-        if one.intent_id in exits or (one.intent_id == intent_id and one.leg is not Leg.ENTRY)
-    )
+    entered = _entered(state, intent_id)
+    closed = sum(order.cum_qty for order in _ways_out(state, intent_id))
     return max(closed - entered, 0) if entered else 0
 
 
@@ -159,7 +173,11 @@ def overshot(state: SentinelState, close: Close) -> tuple[Close, tuple[Effect, .
     text = f"{close.symbol}: {over_qty} (1e-8) more was closed than the bracket held: a fill came after its cancel"
     line = IncidentRecorded("closed_twice", close.stop_id, text)
     alarm = RaiseAlarm(f"closed_twice.{close.symbol}", Severity.CRITICAL, text)
-    return msgspec.structs.replace(close, over_qty=over_qty), (alarm, AppendLine("incidents", line), Count("closed_twice"))
+    return msgspec.structs.replace(close, over_qty=over_qty), (
+        alarm,
+        AppendLine("incidents", line),
+        Count("closed_twice"),
+    )
 
 
 def _fail(close: Close, text: str) -> Stepped:

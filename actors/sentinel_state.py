@@ -78,9 +78,9 @@ class Stage(enum.StrEnum):
     """Where a close is."""
 
     CANCELLING = "cancelling"
-    """The stop is asked to go; nothing else is done until the venue shows it done."""
+    """The stop and the bracket's other exits are asked to go; nothing else is done until the venue shows them done."""
     SETTLING = "settling"
-    """It is done; a fill of it that is late may still come."""
+    """They are done; a fill of one that is late may still come."""
     CLOSING = "closing"
     """The exit is placed."""
     DONE = "done"
@@ -90,7 +90,10 @@ class Stage(enum.StrEnum):
 
 
 class Close(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """A position on its way out because its stop is inert. Begun once for a stop, ever."""
+    """A position on its way out because its stop is inert. Begun once for a stop, ever.
+
+    `exit_intent_ids` are all that were ever placed for it, in order: what any of them filled is gone from the bracket.
+    """
 
     stop_id: str
     intent_id: str
@@ -98,7 +101,7 @@ class Close(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     stage: Stage
     since_ns: int
     attempt: int = 0
-    exit_intent_id: str = ""
+    exit_intent_ids: tuple[str, ...] = ()
     qty: int = 0
     text: str = ""
     over_qty: int = 0
