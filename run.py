@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -14,6 +15,7 @@ from msgspec import Struct
 from msgspec.json import encode as to_json
 
 from config.schema import Settings, SettingsError, load
+from supervisors.market_cli import Texts, add_commands
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_REFUSED = 0, 1, 64, 78
 OUR_PACKAGES = ("actors", "config", "kernels", "supervisors", "venues")
@@ -177,6 +179,18 @@ def _print_report(report: Struct, as_json: bool) -> None:
         print(f"{name.replace('_', ' '):<20} {getattr(report, name)}")
 
 
+def _printing(texts: Texts) -> Callable[[argparse.Namespace], int]:
+    """The command that prints what `texts` gives, until it ends or is told to by Ctrl-C."""
+
+    def call(arguments: argparse.Namespace) -> int:
+        with contextlib.suppress(KeyboardInterrupt):
+            for text in texts(arguments):
+                print(text, flush=True)
+        return EXIT_OK
+
+    return call
+
+
 def _view(arguments: argparse.Namespace) -> int:
     from supervisors.console import show
 
@@ -219,6 +233,7 @@ def _parser() -> argparse.ArgumentParser:
     add("resume", _resume, "clear the halt")
     add("doctor", _doctor, "look at this machine and these settings before trading on them")
     add("view", _view, "the terminal view of a running engine")
+    add_commands(lambda name, texts, text: add(name, _printing(texts), text))
     cycles = add("cycles", _cycles, "count the cycles of an exchangeInfo file")
     cycles.add_argument("exchange_info", metavar="EXCHANGE_INFO")
     cycles.add_argument("--start", metavar="ASSET", default=None, help="only cycles that begin and end here")

@@ -14,7 +14,7 @@ from actors.adapters.recorded import RecordedFileError, is_json_array, read_line
 from kernels.book_image import NO_AGE_LIMIT
 from kernels.cycles import CycleIndex, build_index
 from kernels.evaluate import Decision
-from kernels.exchange_info import ExchangeInfoError, parse_exchange_info
+from kernels.exchange_info import ExchangeInfoError, Symbol, parse_exchange_info
 from kernels.fees import FeeTable
 from kernels.fixed8 import parse_price, parse_rate_bps
 from kernels.replay import RecordedLine, Replay, ReplayReport, parse_line
@@ -84,11 +84,15 @@ def replay_command(
 
 def load_index(path: Path, start: str | None = None) -> CycleIndex:
     """Return the cycle index of an exchangeInfo file, gzip or not. Raises as `cycles_command`."""
+    return build_index(load_symbols(path), start)
+
+
+def load_symbols(path: Path) -> tuple[Symbol, ...]:
+    """Return what an exchangeInfo file lists. Raises RecordedFileError, ExchangeInfoError (both name the file)."""
     try:
-        symbols = parse_exchange_info(read_whole(path))
+        return tuple(parse_exchange_info(read_whole(path)))
     except ExchangeInfoError as error:
         raise ExchangeInfoError(f"{path}: {error}") from error
-    return build_index(symbols, start)
 
 
 def _recorded(path: Path, warn: Callable[[str], None]) -> Iterator[RecordedLine]:

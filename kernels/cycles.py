@@ -122,6 +122,23 @@ def build_index(
     return CycleIndex(tuple(symbols), tuple(names), legs, sides, counted, starting, row_start, row_cycles, n_triangles)
 
 
+def index_one(symbols: Sequence[Symbol], rows: Sequence[int], sides: Sequence[int], start: str) -> CycleIndex:
+    """Return an index that holds one cycle alone, as it is given: whether it closes is the caller's to know."""
+    legs = np.array([rows], dtype=np.int32)
+    row_start, row_cycles = _touched(legs, len(symbols))
+    return CycleIndex(
+        symbols=tuple(symbols),
+        assets=(start,),
+        legs=legs,
+        sides=np.array([sides], dtype=np.int8),
+        lengths=np.array([len(rows)], dtype=np.int8),
+        start_assets=np.zeros(1, dtype=np.int32),
+        row_start=row_start,
+        row_cycles=row_cycles,
+        triangles=0,
+    )
+
+
 def _graph(symbols: Sequence[Symbol]) -> tuple[Int32s, Int32s, Int32s, list[str]]:
     """Return row, base and quote of each trading market (int32 [E]) and the names of the assets, sorted."""
     trading = [(row, one) for row, one in enumerate(symbols) if one.trading and one.base != one.quote]

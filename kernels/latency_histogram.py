@@ -31,6 +31,12 @@ RELATIVE_ERROR: Final = 1 / _SUBS
 """A quantile is at least the true one and less than this share above it."""
 
 
+FRAME_TO_ROW: Final = "1 frame to row"
+FRAME_TO_DECISION: Final = "2 frame to decision"
+FRAME_TO_TOLD: Final = "3 frame to told"
+"""Names of the stages, in their order; each from the receipt of the (newest) frame."""
+
+
 def new_histogram() -> Int64s:
     """Return an empty one."""
     return np.zeros(WORDS, dtype=np.int64)

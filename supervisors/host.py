@@ -267,6 +267,7 @@ class ActorHost(CrashOnlyActor):
                 alarms=self._alarms.standing(),
                 written_ns=self._clock.now_ns(),
                 detail=self._detail(),
+                latencies=getattr(self._assembly.driver, "latencies", None) or {},
             )
         )
 

@@ -29,6 +29,7 @@ from kernels.book_image import BookImage, RingReader
 from kernels.cycles import CYCLES_MAX, build_index
 from kernels.evaluator import NO_FEES, Evaluator, StartMax
 from kernels.fees import FeeTable
+from kernels.latency_histogram import FRAME_TO_TOLD, new_histogram, record, to_sparse
 from kernels.row_tally import tally_rows
 
 STATUS_S: Final = 1.0
@@ -70,6 +71,12 @@ class EvaluatorDriver(DriverThread):
         self._lives: list[bool] = []
         self._deferred_seen = 0
         self._rescans = 0
+        self._told = new_histogram()
+
+    @property
+    def latencies(self) -> dict[str, dict[str, int]]:
+        """From the receipt of the frame that opened an opportunity to the word of it."""
+        return {FRAME_TO_TOLD: to_sparse(self._told)}
 
     @property
     def counters(self) -> dict[str, int]:
@@ -168,6 +175,7 @@ class EvaluatorDriver(DriverThread):
         decisions = self._evaluator.on_rows(changed, now_ns)
         for found in self._gate.take(changed, decisions, self._clock.now_ns()):
             self.worker.emit(found)
+            record(self._told, self._clock.now_ns() - found.ts_event_ns)
 
     def _report(self, mapped: MappedImage) -> None:
         if not mapped.is_current():

@@ -39,6 +39,7 @@ from config.limits import SYMBOLS_PER_CONNECTION_MAX
 from kernels.book_image import EPOCH_MAX, BookImage, FeedCounters, FeedWriter
 from kernels.depth_fold import DepthFold
 from kernels.frames import Reason
+from kernels.latency_histogram import new_histogram, record
 
 HANDSHAKE_S_MAX: Final = 5.0
 RECONNECT_S_MIN: Final = 0.1
@@ -123,6 +124,8 @@ class FeedConnection:
         """`on_rows` is called when rows changed, once a read; `guard` ends the process for an exception in it."""
         self.reason = "not connected yet"
         self.totals = SlotTotals()
+        self.latency = new_histogram()
+        """From the first frame of a read to the rows of all its frames, counted once a frame."""
         self._terms, self._image, self._make_fold, self._budget = terms, image, make_fold, budget
         self._clock, self._random_unit, self._on_rows, self._capture = clock, random_unit, on_rows, capture
         self._guard = guard
@@ -308,7 +311,9 @@ class FeedConnection:
         if self._capture is not None:
             for payload in frames:
                 self._capture.write(received_ns, payload)
-        if fold.apply_frames(frames, received_ns):
+        changed = fold.apply_frames(frames, received_ns)
+        record(self.latency, self._clock.now_ns() - received_ns, len(frames))
+        if changed:
             self._on_rows()
 
     # ---- inside

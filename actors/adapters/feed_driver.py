@@ -30,6 +30,7 @@ from kernels.depth_fold import DepthFold
 from kernels.depth_frames import DEPTH_KIND
 from kernels.fold import FeedFold
 from kernels.frames import SymbolTable
+from kernels.latency_histogram import FRAME_TO_ROW, merge, new_histogram, record, to_sparse
 
 IMAGE_S_MAX: Final = 30.0
 CAPPED_SHOWN_MAX: Final = 100
@@ -73,6 +74,14 @@ class FeedDriver(DriverThread):
         self._mapped: MappedImage | None = None
         self._status_ns = 0
         self._was: tuple[tuple[bool, str], ...] = ()
+
+    @property
+    def latencies(self) -> dict[str, dict[str, int]]:
+        """From a frame's receipt to its row, of all connections."""
+        merged = new_histogram()
+        for connection in tuple(self._connections.values()):
+            merge(merged, connection.latency)
+        return {FRAME_TO_ROW: to_sparse(merged)}
 
     @property
     def counters(self) -> dict[str, int]:
@@ -248,3 +257,4 @@ def warm_writer() -> None:
     writer.beat(1, 0, FeedCounters())
     image.read_header(0)
     writer.down()
+    record(new_histogram(), 1, 1)

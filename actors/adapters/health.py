@@ -29,7 +29,10 @@ class StandingAlarm(msgspec.Struct, frozen=True):
 
 
 class HealthReport(msgspec.Struct, frozen=True):
-    """One leaf actor's word about itself. `detail` is what its role wants shown."""
+    """One leaf actor's word about itself. `detail` is what its role wants shown.
+
+    `latencies`: by stage, since the incarnation began, in the sparse form of `kernels.latency_histogram`.
+    """
 
     role: str
     pid: int
@@ -39,6 +42,7 @@ class HealthReport(msgspec.Struct, frozen=True):
     alarms: tuple[StandingAlarm, ...]
     written_ns: int
     detail: dict[str, str]
+    latencies: dict[str, dict[str, int]] = {}
 
 
 class ProcessReport(msgspec.Struct, frozen=True):

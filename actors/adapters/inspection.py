@@ -76,6 +76,11 @@ class Inspector:
         """Entries a bus stream holds."""
         return int(self._bus.xlen(key(key_type, ALL)))
 
+    def alerts(self, count: int) -> list[tuple[int, bytes]]:
+        """Return the last entries of the alert stream, newest first: (time in ms, JSON)."""
+        page = cast("Page", self._bus.xrevrange(key(KeyType.ALERTS, ALL), count=count))
+        return [(int(entry_id.split(b"-")[0]), next(iter(fields.values()))) for entry_id, fields in page]
+
     def journals(self, roles: Iterable[str], count: int = JOURNAL_PAGE) -> Iterator[Entry]:
         """Every journal entry that is kept of these roles, a page at a time."""
         for role in roles:
