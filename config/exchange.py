@@ -18,7 +18,7 @@ from config.limits import (
     Symbols,
     SymbolsPerConnection,
 )
-from config.market import CaptureMegabytes, ConnectionLife, DepthLevels
+from config.market import AgeClass, CaptureMegabytes, ConnectionLife, DepthLevels
 from config.section import Section
 
 ANY_START = "*"
@@ -33,7 +33,8 @@ class Exchange(Section, frozen=True):
     """The spot exchange: where, what of it, and what makes a cycle worth reporting.
 
     No URL: the paper exchange's, as it wrote it down. Liveness: a feed writes its header at least every
-    `header_write_ms`, and its rows count for nothing once it is `header_stale_ms` old.
+    `header_write_ms`, and its rows count for nothing once it is `header_stale_ms` old. A row counts up to `age_ms_max`,
+    or to that of the first `age_class` that matches its symbol.
 
     `start_asset`: an asset, several in the order of preference, or `*`: any. `start_amount_max`: the most that a cycle
     puts in, in its start asset; one figure for all, or a table by asset (with `*`, cycles then begin at the first of
@@ -72,6 +73,7 @@ class Exchange(Section, frozen=True):
     header_write_ms: Milliseconds = 50
     header_stale_ms: Milliseconds = 250
     age_ms_max: Milliseconds = 5_000
+    age_class: tuple[AgeClass, ...] = ()
     depth_symbols: tuple[str, ...] = ()
     depth_levels_max: DepthLevels = 20
     redundancy: Literal[1, 2] = 1

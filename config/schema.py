@@ -325,12 +325,14 @@ def _choices(dotted: str) -> str:
 
 
 def _section(dotted: str) -> type[Section]:
-    node: Section = Settings()
+    """Return the type at a dotted place; an element of a list is of the list's element type."""
+    found: type[Section] = Settings
     for part in filter(None, dotted.split(".")):
-        if "[" in part:
-            return FaultRule
-        node = getattr(node, part)
-    return type(node)
+        hint = get_type_hints(found)[part.partition("[")[0]]
+        found = next(
+            (one for one in (hint, *get_args(hint)) if isinstance(one, type) and issubclass(one, Section)), found
+        )
+    return found
 
 
 def _value(tree: Tree, dotted: str) -> object:

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 import redis
 
 from actors.adapters.backoff import Backoff
@@ -25,6 +27,7 @@ from actors.adapters.driver_thread import DriverThread
 from actors.adapters.image_file import FeedSlot, MappedImage, open_image, remove_dead_folders, withdraw_record
 from actors.adapters.venue_budget import VenueBudget, VenueLimits
 from actors.adapters.venue_rest import LISTING_WEIGHT, VenueAway, VenueRest
+from actors.age_limits import AgeClasses, age_limits_ns
 from actors.failover import FailoverTerms, Pair, decide_pair, health_of
 from actors.market_rows import Assignment, assign_rows
 from actors.messages import AnyMessage, BookStatus, ImageOpened, OpenImage
@@ -64,6 +67,7 @@ class BookOptions(msgspec.Struct, frozen=True, kw_only=True):
     shards: int = 1
     symbols_per_connection_max: int = 200
     age_ms_max: int = 5_000
+    age_classes: AgeClasses = ()
     header_stale_ms: int = 250
     audit_every_s: float = 30.0
     depth_symbols: tuple[str, ...] = ()
@@ -92,6 +96,7 @@ class BookDriver(DriverThread):
         self._rest: VenueRest | None = None
         self._mapped: MappedImage | None = None
         self._audit: BookAudit
+        self._ages: npt.NDArray[np.int64]
         self._pairs: dict[int, Pair] = {}
         self._snapshot: BookSnapshot | None = None
         self._writing: asyncio.Task[None] | None = None
@@ -123,11 +128,10 @@ class BookDriver(DriverThread):
             mapped = self._mapped = self._open(assignment, source)
             image, stale_ns = mapped.image, options.header_stale_ms * 1_000_000
             self._audit = BookAudit(image, SymbolTable(assignment.symbols), rest, self._clock, stale_ns)
+            names = tuple(symbol.name for symbol in assignment.symbols)
+            self._ages = age_limits_ns(names, options.age_ms_max, options.age_classes)
             if self._open_bus is not None:
-                names = tuple(symbol.name for symbol in assignment.symbols)
-                self._snapshot = BookSnapshot(
-                    image, names, self._open_bus, self._clock, options.age_ms_max * 1_000_000, stale_ns
-                )
+                self._snapshot = BookSnapshot(image, names, self._open_bus, self._clock, self._ages, stale_ns)
             self.worker.spawn(self._audits(), "book.audit")
             self.worker.spawn(self._ask_again(rest, assignment, source), "book.ask_again")
             while True:
@@ -254,7 +258,7 @@ class BookDriver(DriverThread):
     def _report(self, mapped: MappedImage) -> None:
         options, now_ns = self._options, self._clock.now_ns()
         stale_ns = options.header_stale_ms * 1_000_000
-        tally = tally_rows(mapped.image, now_ns, options.age_ms_max * 1_000_000, stale_ns)
+        tally = tally_rows(mapped.image, now_ns, self._ages, stale_ns)
         up: list[str] = []
         down: list[str] = []
         for number, slot in enumerate(mapped.record.feeds):
@@ -272,6 +276,7 @@ class BookDriver(DriverThread):
         )
         progress = self.worker.progress
         progress |= {"rows_valid": tally.live, "rows_invalid": tally.not_live, "feeds_up": len(up)}
+        progress |= {"audit_proved": self._audit.proved, "audit_held_down": self._audit.held_down}
         progress |= {"feeds_down": len(down), "audited": status.audited, "audit_mismatches": status.audit_mismatches}
         if self._snapshot is not None:
             progress |= self._snapshot.counts

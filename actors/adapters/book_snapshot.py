@@ -11,6 +11,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
+import numpy as np
+import numpy.typing as npt
 import orjson
 import redis
 
@@ -31,9 +33,10 @@ class BookSnapshot:
         names: tuple[str, ...],
         open_client: Callable[[], redis.Redis],
         clock: Clock,
-        age_ns_max: int,
+        age_ns_max: npt.NDArray[np.int64],
         liveness_ns_max: int,
     ) -> None:
+        """`age_ns_max`: int64 [rows]."""
         self.counts = {"snapshots": 0, "snapshot_rows": 0, "snapshots_lost": 0}
         self._image, self._names, self._clock = image, names, clock
         self._age_ns_max, self._liveness_ns_max = age_ns_max, liveness_ns_max
@@ -67,7 +70,9 @@ class BookSnapshot:
         now_ns, n_rows, first = self._clock.now_ns(), len(self._names), self._next
         for step in range(n_rows):
             number = (first + step) % n_rows
-            verdict, row = self._image.read_live_row(number, now_ns, self._age_ns_max, self._liveness_ns_max)
+            verdict, row = self._image.read_live_row(
+                number, now_ns, int(self._age_ns_max[number]), self._liveness_ns_max
+            )
             mark = (row.sequence if row is not None else -1, verdict)
             if self._written.get(number) == mark:
                 continue

@@ -22,6 +22,7 @@ from actors.adapters.driver_thread import DriverThread
 from actors.adapters.feed_driver import ImageLost, wait_for_image
 from actors.adapters.image_file import MappedImage
 from actors.adapters.wake import WakeReceiver
+from actors.age_limits import AgeClasses, age_limits_ns
 from actors.messages import AnyMessage, EvaluatorReady, EvaluatorStatus, StartEvaluator
 from actors.opportunity_gate import OpportunityGate
 from actors.ports import Clock
@@ -49,6 +50,7 @@ class EvaluatorOptions(msgspec.Struct, frozen=True, kw_only=True):
     net_return_min: Fraction = Fraction(1)
     start_max: StartMax = None
     age_ms_max: int = 5_000
+    age_classes: AgeClasses = ()
     header_stale_ms: int = 250
     dry_run: bool = True
 
@@ -64,6 +66,7 @@ class EvaluatorDriver(DriverThread):
         self._mapped: MappedImage | None = None
         self._evaluator: Evaluator
         self._gate: OpportunityGate
+        self._ages: npt.NDArray[np.int64]
         self._rings: list[tuple[RingReader, npt.NDArray[np.int32]]] = []
         self._changes = 0
         self._wakes = 0
@@ -95,13 +98,15 @@ class EvaluatorDriver(DriverThread):
         mapped = self._mapped = await wait_for_image(self._run_dir, writable=False)
         options, image = self._options, mapped.image
         index = build_index(mapped.record.symbols, options.starts, options.cycle_lengths, options.cycles_max)
+        names = [symbol.name for symbol in mapped.record.symbols]
+        self._ages = age_limits_ns(names, options.age_ms_max, options.age_classes)
         self._evaluator = Evaluator(
             index,
             image,
             fees=options.fees,
             start_max=options.start_max,
             net_return_min=options.net_return_min,
-            age_ns_max=options.age_ms_max * 1_000_000,
+            age_ns_max=self._ages,
             liveness_ns_max=options.header_stale_ms * 1_000_000,
         )
         self._gate = OpportunityGate(self._evaluator, f"{options.role}:e{epoch}", options.dry_run)
@@ -181,9 +186,7 @@ class EvaluatorDriver(DriverThread):
         if not mapped.is_current():
             raise ImageLost(f"{self._options.role}: the book image was replaced; a successor maps the new one")
         counters, options = self._evaluator.counters, self._options
-        tally = tally_rows(
-            mapped.image, self._clock.now_ns(), options.age_ms_max * 1_000_000, options.header_stale_ms * 1_000_000
-        )
+        tally = tally_rows(mapped.image, self._clock.now_ns(), self._ages, options.header_stale_ms * 1_000_000)
         skipped = {
             "invalid": counters.skipped_invalid,
             "feed_dead": counters.skipped_feed_dead,

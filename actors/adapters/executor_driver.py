@@ -19,6 +19,7 @@ import msgspec
 from actors.adapters.driver_thread import DriverThread
 from actors.adapters.image_file import MappedImage, find_image
 from actors.adapters.line_file import LineFile
+from actors.age_limits import AgeClasses, age_limit_ns
 from actors.messages import (
     AnyMessage,
     CycleLineWritten,
@@ -46,6 +47,7 @@ class ExecutorOptions(msgspec.Struct, frozen=True, kw_only=True):
     role: str
     run_dir: str
     age_ms_max: int = 5_000
+    age_classes: AgeClasses = ()
     header_stale_ms: int = 250
     lines_mb_max: int = 64
 
@@ -169,9 +171,8 @@ class ExecutorDriver(DriverThread):
         if row is None:
             return Quote(symbol, NOT_LISTED, 0, 0, 0, 0, 0, 0)
         options = self._options
-        verdict, found = self._mapped.image.read_live_row(
-            row, now_ns, options.age_ms_max * 1_000_000, options.header_stale_ms * 1_000_000
-        )
+        age_ns_max = age_limit_ns(symbol, options.age_ms_max, options.age_classes)
+        verdict, found = self._mapped.image.read_live_row(row, now_ns, age_ns_max, options.header_stale_ms * 1_000_000)
         if found is None:
             return Quote(symbol, verdict.name.lower(), 0, 0, 0, 0, 0, 0)
         if verdict is Verdict.INVALID:

@@ -15,6 +15,7 @@ from actors.adapters.feed_driver import FeedDriver, FeedOptions
 from actors.adapters.health_wiring import opportunity_limits
 from actors.adapters.redis_client import Purpose, connect
 from actors.adapters.venue_budget import VenueLimits
+from actors.age_limits import AgeClasses
 from actors.book import Book
 from actors.evaluator import Evaluator
 from actors.feed import Feed
@@ -38,6 +39,7 @@ def book(context: BuildContext) -> tuple[Book, BookDriver]:
         shards=exchange.feed_shards,
         symbols_per_connection_max=exchange.symbols_per_connection_max,
         age_ms_max=exchange.age_ms_max,
+        age_classes=age_classes_of(exchange),
         header_stale_ms=exchange.header_stale_ms,
         audit_every_s=settings.evaluator.audit_every_s,
         depth_symbols=exchange.depth_symbols,
@@ -73,6 +75,11 @@ def feed(context: BuildContext) -> tuple[Feed, FeedDriver]:
     return Feed(context.role), FeedDriver(options, SystemClock(), random.Random().random)
 
 
+def age_classes_of(exchange: Exchange) -> AgeClasses:
+    """Return the age classes, in their order."""
+    return tuple((one.match, one.age_ms_max) for one in exchange.age_class)
+
+
 def limits_of(exchange: Exchange) -> VenueLimits:
     """Return a process's share of the venue's limits, which are by address: book and feeds get as much each."""
     processes = 1 + exchange.feed_shards * exchange.redundancy
@@ -96,6 +103,7 @@ def evaluator(context: BuildContext) -> tuple[Evaluator, EvaluatorDriver]:
         net_return_min=1 + Fraction(str(exchange.net_return_bps_min)) / _BPS,
         start_max=start_max_of(exchange),
         age_ms_max=exchange.age_ms_max,
+        age_classes=age_classes_of(exchange),
         header_stale_ms=exchange.header_stale_ms,
         dry_run=settings.evaluator.dry_run,
     )
