@@ -100,19 +100,24 @@ def _orders(arguments: argparse.Namespace) -> int:
     return _projection(arguments, "orders", (*columns, "limit_px", "stop_px"))
 
 
+def _cycle_orders(arguments: argparse.Namespace) -> int:
+    columns = ("client_order_id", "symbol", "side", "state", "qty", "cum_qty", "cum_quote_qty", "limit_px", "ended")
+    return _projection(arguments, "orders", columns, "spot")
+
+
 def _positions(arguments: argparse.Namespace) -> int:
     return _projection(arguments, "positions", ("symbol", "qty", "avg_px", "realized_pnl", "commission"))
 
 
-def _projection(arguments: argparse.Namespace, name: str, columns: tuple[str, ...]) -> int:
+def _projection(arguments: argparse.Namespace, name: str, columns: tuple[str, ...], symbol: str = "all") -> int:
     from actors.keys import KeyType
     from supervisors import commands
 
     settings, kind = _settings(arguments), KeyType(name)
     print(
-        commands.projection_json(settings, kind)
+        commands.projection_json(settings, kind, symbol)
         if arguments.json
-        else commands.projection_text(settings, kind, columns)
+        else commands.projection_text(settings, kind, columns, symbol)
     )
     return EXIT_OK
 
@@ -191,6 +196,13 @@ def _printing(texts: Texts) -> Callable[[argparse.Namespace], int]:
     return call
 
 
+def _cycles_resume(arguments: argparse.Namespace) -> int:
+    from supervisors import commands
+
+    print(commands.cycles_resume(_settings(arguments), arguments.reason))
+    return EXIT_OK
+
+
 def _view(arguments: argparse.Namespace) -> int:
     from supervisors.console import show
 
@@ -222,6 +234,7 @@ def _parser() -> argparse.ArgumentParser:
     for name, call, text in (
         ("status", _status, "every process, counters, alarms, gate and halt"),
         ("orders", _orders, "our orders, as the ledger's projection shows them"),
+        ("cycle-orders", _cycle_orders, "the orders of cycles at the spot exchange"),
         ("positions", _positions, "our positions, folded from executions"),
     ):
         add(name, call, text).add_argument("--json", action="store_true")
@@ -231,6 +244,8 @@ def _parser() -> argparse.ArgumentParser:
     trace.add_argument("--chrome", metavar="FILE", help="write it for a trace viewer, too")
     add("halt", _halt, "latch a halt: nothing opens risk until `resume`").add_argument("reason")
     add("resume", _resume, "clear the halt")
+    word = "let cycles go on: clear the circuit breaker, take the account as it is for right"
+    add("cycles-resume", _cycles_resume, word).add_argument("reason")
     add("doctor", _doctor, "look at this machine and these settings before trading on them")
     add("view", _view, "the terminal view of a running engine")
     add_commands(lambda name, texts, text: add(name, _printing(texts), text))

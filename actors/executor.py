@@ -114,8 +114,8 @@ class Executor:
                 turn.quotes(body)
             case SpotOrderDone():
                 turn.order_done(body)
-            case SpotGateChanged(reason=reason):
-                turn.change(gate=reason)
+            case SpotGateChanged(reason=reason, free=free):
+                turn.change(gate=reason, free=free)
             case SpotBalancesChanged(free=free):
                 turn.change(free=free)
             case CycleLineWritten(attempt_id=attempt_id):
@@ -185,8 +185,10 @@ class _Turn:
             return "gate", {"reason": state.gate.value}
         if len(state.open) >= settings.cycles_open_max:
             return "open_max", {"open": str(len(state.open))}
-        if ask.spent > settings.start_amount_max:
-            return "amount", {"spent": str(ask.spent), "max": str(settings.start_amount_max)}
+        most = settings.start_amount_max
+        most = most if isinstance(most, int) else most.get(ask.start_asset, 0)
+        if ask.spent > most:
+            return "amount", {"spent": str(ask.spent), "max": str(most)}
         needs = ask.legs if settings.policy.mode is Mode.AT_ONCE else ask.legs[:1]
         for leg in needs:
             if state.free.get(leg.gives, 0) < leg.spent:

@@ -17,7 +17,7 @@ class ExecutorSettings(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
     policy: Policy
     limits: BreakerLimits
-    start_amount_max: int
+    start_amount_max: int | Mapping[str, int]
     cycles_open_max: int = 1
     decision_age_ns_max: int = 500_000_000
     leg_wait_ns: int = 2_000_000_000

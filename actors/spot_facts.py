@@ -180,8 +180,7 @@ def _compare(turn: Turn) -> None:
 
 def _tell_free(turn: Turn) -> None:
     if turn.session is not None:
-        free = {asset: balance.free for asset, balance in turn.balances.items() if balance.free}
-        turn.effects.append(Send(turn.settings.executor, SpotBalancesChanged(turn.session.session_id, free)))
+        turn.effects.append(Send(turn.settings.executor, SpotBalancesChanged(turn.session.session_id, turn.free())))
 
 
 def _open(turn: Turn, report: SpotOrderReported) -> None:

@@ -261,10 +261,11 @@ class SpotGateReason(enum.StrEnum):
 
 
 class SpotGateChanged(Message, frozen=True):
-    """Broker to executor, owed: whether orders that open risk may go out, and in which session."""
+    """Broker to executor, owed: whether orders that open risk may go out, in which session, and what is free then."""
 
     session_id: str
     reason: SpotGateReason
+    free: Mapping[str, int]
     account: str = ""
 
 

@@ -126,6 +126,10 @@ class Turn:
         for order in self.out():
             self.put(msgspec.structs.replace(self.moved(order, OrderEvent.LOST), asked_ns=0))
 
+    def free(self) -> dict[str, int]:
+        """What is free, by asset, of what the exchange said last."""
+        return {asset: balance.free for asset, balance in self.balances.items() if balance.free}
+
     # ---- the venue
 
     def look_up(self, order: SpotOrder) -> None:
@@ -162,7 +166,7 @@ class Turn:
         if gate is not self.before.gate:
             account = self.session.account if self.session else ""
             session_id = self.session.session_id if self.session else ""
-            self.owe(SpotGateChanged(session_id, gate, account))
+            self.owe(SpotGateChanged(session_id, gate, self.free(), account))
         for name in tuple(self._touched):
             touched = self.find(name)
             assert touched is not None, "what is touched is kept until it is told"

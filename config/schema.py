@@ -348,7 +348,7 @@ def _value(tree: Tree, dotted: str) -> object:
 def _check(settings: Settings, tree: Tree, where: str) -> None:
     """What one value alone cannot show."""
     supervision, reconciler = settings.supervision, settings.reconciler
-    for fault in (*faults_of(settings.exchange), *faults_of_execution(settings.execution)):
+    for fault in (*faults_of(settings.exchange), *faults_of_execution(settings.execution, settings.exchange)):
         raise SettingsError(f"{where}: {fault}")
     _require(
         supervision.heartbeat_s * 2 <= supervision.dead_after_s,

@@ -10,11 +10,13 @@ import msgspec
 import orjson
 
 from actors.adapters.bus_streams import publish_signal
+from actors.adapters.executor_driver import write_resume
 from actors.adapters.identity import IdentityFile
 from actors.adapters.inspection import EngineAway, Inspector, ServerAway
 from actors.adapters.redis_client import Purpose, connect
 from actors.chain import chain_of, chain_text, chrome_trace
-from actors.keys import KeyType
+from actors.keys import ALL, KeyType
+from actors.messages import CyclesResumed
 from actors.signal_form import SignalFormError, parse_signal
 from config.schema import Settings
 from kernels.fixed8 import format_fixed8
@@ -43,6 +45,8 @@ def render_status(status: EngineStatus) -> str:
     lines.append(f"halt: {halt.reason} (by {halt.by})" if halt is not None else "halt: none")
     gate = {name: value for name, value in status.gate.items() if name != "gate"}
     lines.append(f"gate: {status.gate.get('gate', 'not reported')}" + "".join(f", {k} {v}" for k, v in gate.items()))
+    if "executor" in status.detail:
+        lines.append("cycles: " + ", ".join(f"{name} {value}" for name, value in status.detail["executor"].items()))
     lines.append(f"{'role':<18}{'pid':>8}  {'parent':<14}{'state':<10}{'restarts':>8}{'incarnation':>13}{'beat':>8}")
     for one in status.processes:
         beat = "" if one.last_beat_age_s is None else f"{one.last_beat_age_s:.1f} s"
@@ -54,14 +58,14 @@ def render_status(status: EngineStatus) -> str:
     return "\n".join(lines)
 
 
-def projection_json(settings: Settings, key_type: KeyType) -> str:
+def projection_json(settings: Settings, key_type: KeyType, symbol: str = ALL) -> str:
     """Orders or positions as a JSON array of objects, oldest first; prices and quantities as decimal strings."""
-    return orjson.dumps(_rows(settings, key_type)).decode()
+    return orjson.dumps(_rows(settings, key_type, symbol)).decode()
 
 
-def projection_text(settings: Settings, key_type: KeyType, columns: tuple[str, ...]) -> str:
+def projection_text(settings: Settings, key_type: KeyType, columns: tuple[str, ...], symbol: str = ALL) -> str:
     """The same as a table of these columns, newest last."""
-    rows = _rows(settings, key_type)
+    rows = _rows(settings, key_type, symbol)
     if not rows:
         return f"no {key_type.value}"
     table = [list(columns)] + [[str(row.get(column, "")) for column in columns] for row in rows]
@@ -69,8 +73,8 @@ def projection_text(settings: Settings, key_type: KeyType, columns: tuple[str, .
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in table)
 
 
-def _rows(settings: Settings, key_type: KeyType) -> list[dict[str, object]]:
-    rows = [_readable(row) for row in read_projection(settings, key_type).values()]
+def _rows(settings: Settings, key_type: KeyType, symbol: str) -> list[dict[str, object]]:
+    rows = [_readable(row) for row in read_projection(settings, key_type, symbol).values()]
     rows.sort(key=lambda row: str(row.get("placed_ns", row.get("symbol", ""))))
     return rows
 
@@ -138,6 +142,15 @@ def resume(settings: Settings) -> str:
     """Clear the halt, by a person's word only."""
     cleared = _identity(settings).clear_halt(_who())
     return f"halt cleared: {cleared.reason} (by {cleared.by})" if cleared is not None else "there was no halt"
+
+
+def cycles_resume(settings: Settings, reason: str) -> str:
+    """A person's word that cycles may go on: clears the breaker, takes the account as it is. Raises NoReason."""
+    if not reason.strip():
+        raise NoReason('a word of a person needs a reason. Remedy: run.py cycles-resume "what was looked at"')
+    read_engine_file(settings)
+    write_resume(Path(settings.run.run_dir), CyclesResumed(time.time_ns(), f"{reason} ({_who()})"))
+    return "told the executor: the breaker is cleared, and the account as it is now taken for right, within a second"
 
 
 def _identity(settings: Settings) -> IdentityFile:

@@ -11,7 +11,7 @@ import msgspec
 from actors.adapters.health import HealthReport, ProcessReport, StandingAlarm
 from actors.adapters.identity import Halt, IdentityFile
 from actors.adapters.inspection import Inspector
-from actors.keys import KeyType
+from actors.keys import ALL, KeyType
 from config.schema import Settings
 from supervisors.lifeline import ProcessIdentity
 from supervisors.run_files import EngineFile, read_engine_file, resolved
@@ -77,10 +77,10 @@ def read_status(settings: Settings) -> EngineStatus:
     )
 
 
-def read_projection(settings: Settings, key_type: KeyType) -> dict[str, dict[str, object]]:
+def read_projection(settings: Settings, key_type: KeyType, symbol: str = ALL) -> dict[str, dict[str, object]]:
     """Orders, positions or outcomes as the ledger's projections show them. Raises NotRunning, EngineAway."""
     with Inspector(resolved(settings, read_engine_file(settings))) as inspector:
-        return inspector.projection(key_type)
+        return inspector.projection(key_type, symbol)
 
 
 def _is_running(found: EngineFile) -> bool:

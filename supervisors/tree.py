@@ -6,6 +6,7 @@ from config.schema import Settings
 from supervisors.spec import Backoff, ChildSpec, RestartType, Strategy, SupervisorSpec
 
 WIRING = "actors.adapters.wiring"
+SPOT_BROKER = "broker.spot"
 
 
 def build_tree(settings: Settings) -> SupervisorSpec:
@@ -63,7 +64,9 @@ def _market(settings: Settings) -> SupervisorSpec:
 
 
 def _execution(settings: Settings) -> SupervisorSpec:
-    brokers = (_worker("broker.paper", "broker"),)
+    trades_cycles = not settings.evaluator.dry_run
+    brokers = (_worker("broker.paper", "broker"), *((_worker(SPOT_BROKER, "broker_spot"),) if trades_cycles else ()))
+    executors = (_worker("executor", "executor"),) if trades_cycles else ()
     return SupervisorSpec(
         role="execution",
         strategy=Strategy.REST_FOR_ONE,
@@ -75,6 +78,7 @@ def _execution(settings: Settings) -> SupervisorSpec:
             _worker("reconciler", "reconciler"),
             _worker("allocator", "allocator"),
             _worker("sentinel", "sentinel"),
+            *executors,
         ),
     )
 

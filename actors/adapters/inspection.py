@@ -67,9 +67,9 @@ class Inspector:
         health = self._fields(self._bus, KeyType.HEALTH)
         return tuple(msgspec.json.decode(health[name], type=HealthReport) for name in sorted(health))
 
-    def projection(self, key_type: KeyType) -> dict[str, dict[str, object]]:
+    def projection(self, key_type: KeyType, symbol: str = ALL) -> dict[str, dict[str, object]]:
         """One projection hash (orders, positions, outcomes): field → its JSON object."""
-        fields = self._fields(self._ledger, key_type)
+        fields = self._fields(self._ledger, key_type, symbol)
         return {name: msgspec.json.decode(value, type=dict[str, object]) for name, value in sorted(fields.items())}
 
     def stream_length(self, key_type: KeyType) -> int:
@@ -94,8 +94,8 @@ class Inspector:
                 first = f"({page[-1][0].decode()}"
 
     @staticmethod
-    def _fields(client: redis.Redis, key_type: KeyType) -> dict[str, bytes]:
-        raw: dict[bytes, bytes] = client.hgetall(key(key_type, ALL))  # type: ignore[assignment]
+    def _fields(client: redis.Redis, key_type: KeyType, symbol: str = ALL) -> dict[str, bytes]:
+        raw: dict[bytes, bytes] = client.hgetall(key(key_type, symbol))  # type: ignore[assignment]
         return {name.decode(): value for name, value in raw.items()}
 
 

@@ -20,8 +20,6 @@ from actors.book import Book
 from actors.evaluator import Evaluator
 from actors.feed import Feed
 from config.exchange import ANY_START, Exchange
-from config.schema import Settings, SettingsError
-from kernels.evaluator import StartMax
 from kernels.fees import FeeTable
 from kernels.fixed8 import SCALE, parse_rate_bps
 
@@ -90,9 +88,8 @@ def limits_of(exchange: Exchange) -> VenueLimits:
 
 
 def evaluator(context: BuildContext) -> tuple[Evaluator, EvaluatorDriver]:
-    """The evaluator. Raises SettingsError for what it cannot do yet."""
+    """Cycles over the image, to opportunities."""
     settings, exchange = context.settings, context.settings.exchange
-    check_dry_run(settings)
     options = EvaluatorOptions(
         role=context.role,
         run_dir=context.run_dir,
@@ -101,7 +98,7 @@ def evaluator(context: BuildContext) -> tuple[Evaluator, EvaluatorDriver]:
         cycles_max=settings.evaluator.cycles_max,
         fees=fees_of(exchange),
         net_return_min=1 + Fraction(str(exchange.net_return_bps_min)) / _BPS,
-        start_max=start_max_of(exchange),
+        start_max=start_max_of(exchange.start_amount_max),
         age_ms_max=exchange.age_ms_max,
         age_classes=age_classes_of(exchange),
         header_stale_ms=exchange.header_stale_ms,
@@ -130,18 +127,8 @@ def starts_of(exchange: Exchange) -> tuple[str, ...] | None:
     return tuple(exchange.start_amount_max) if isinstance(exchange.start_amount_max, Mapping) else None
 
 
-def start_max_of(exchange: Exchange) -> StartMax:
+def start_max_of(limits: Decimal | Mapping[str, Decimal]) -> int | Mapping[str, int]:
     """Return the most that a cycle puts in, in counts: one figure, or a table by start asset."""
-    limits = exchange.start_amount_max
     if isinstance(limits, Mapping):
         return {asset: int(amount * SCALE) for asset, amount in limits.items()}
     return int(limits * SCALE)
-
-
-def check_dry_run(settings: Settings) -> None:
-    """Raise SettingsError where opportunities are to be traded: nothing here can do that yet."""
-    if not settings.evaluator.dry_run:
-        raise SettingsError(
-            "evaluator.dry_run=false needs cycle execution, which is not there yet. "
-            "Remedy: set evaluator.dry_run = true"
-        )

@@ -11,7 +11,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from actors.adapters import health_wiring, market_wiring
+from actors.adapters import execution_wiring, health_wiring, market_wiring
 from actors.adapters.assembly import Assembly, BuildContext, HostedDriver
 from actors.adapters.clock import SystemClock
 from actors.adapters.fault_plan import FaultPlan
@@ -61,6 +61,16 @@ def evaluator(context: BuildContext) -> Assembly:
 def health(context: BuildContext) -> Assembly:
     """The watch over what everybody counts."""
     return _assemble(context, *health_wiring.health(context))
+
+
+def broker_spot(context: BuildContext) -> Assembly:
+    """The broker of the spot exchange."""
+    return _assemble(context, *execution_wiring.broker_spot(context))
+
+
+def executor(context: BuildContext) -> Assembly:
+    """Opportunities into orders."""
+    return _assemble(context, *execution_wiring.executor(context))
 
 
 def broker(context: BuildContext) -> Assembly:

@@ -16,7 +16,7 @@ from actors.adapters.image_file import FeedSlot, MappedImage, open_image, remove
 from actors.adapters.market_wiring import evaluator as build_evaluator
 from actors.adapters.wake import WakeSender
 from actors.messages import EvaluatorReady, EvaluatorStatus, OpportunityFound, StartEvaluator
-from config.schema import Settings, SettingsError
+from config.schema import Settings
 from kernels.book_image import FeedWriter
 from kernels.exchange_info import Symbol
 from tests.actors.market_stage import Hosted, Stage
@@ -191,11 +191,9 @@ def test_a_start_asset_that_is_not_there_ends_it_by_name(tmp_path: Path) -> None
     remove_image(tmp_path)
 
 
-def test_trading_for_real_is_refused_at_the_start_with_its_remedy(tmp_path: Path) -> None:
+def test_where_it_trades_for_real_it_says_so_and_hands_its_plans_over(tmp_path: Path) -> None:
     real = msgspec.structs.replace(Settings().evaluator, dry_run=False)
     settings = msgspec.structs.replace(Settings(), evaluator=real)
     context = BuildContext("evaluator", {}, settings, str(tmp_path), "run", 1)
-    with pytest.raises(SettingsError, match=r"dry_run=false needs cycle execution.*Remedy"):
-        build_evaluator(context)
-    role, _ = build_evaluator(msgspec.structs.replace(context, settings=Settings()))
-    assert role.dry_run
+    assert not build_evaluator(context)[0].dry_run
+    assert build_evaluator(msgspec.structs.replace(context, settings=Settings()))[0].dry_run
