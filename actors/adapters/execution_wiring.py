@@ -7,7 +7,7 @@ from fractions import Fraction
 from actors.adapters.assembly import BuildContext
 from actors.adapters.clock import SystemClock
 from actors.adapters.executor_driver import ExecutorDriver, ExecutorOptions
-from actors.adapters.market_wiring import start_max_of
+from actors.adapters.market_wiring import counts_of
 from actors.adapters.spot_driver import SpotDriver
 from actors.adapters.spot_wiring import spot_driver
 from actors.broker_spot import SpotBroker
@@ -71,7 +71,7 @@ def executor_settings(settings: Settings, role: str) -> ExecutorSettings:
             consecutive_max=breaker.consecutive_max,
             loss_max=int(breaker.loss_max * SCALE),
         ),
-        start_amount_max=start_max_of(execution.start_amount_max),
+        start_amount_max=counts_of(execution.start_amount_max),
         cycles_open_max=execution.cycles_open_max,
         decision_age_ns_max=execution.decision_age_ms_max * _MS,
         leg_wait_ns=execution.leg_wait_ms * _MS,

@@ -98,7 +98,7 @@ def evaluator(context: BuildContext) -> tuple[Evaluator, EvaluatorDriver]:
         cycles_max=settings.evaluator.cycles_max,
         fees=fees_of(exchange),
         net_return_min=1 + Fraction(str(exchange.net_return_bps_min)) / _BPS,
-        start_max=start_max_of(exchange.start_amount_max),
+        start_max=start_max_of(exchange),
         age_ms_max=exchange.age_ms_max,
         age_classes=age_classes_of(exchange),
         header_stale_ms=exchange.header_stale_ms,
@@ -127,8 +127,13 @@ def starts_of(exchange: Exchange) -> tuple[str, ...] | None:
     return tuple(exchange.start_amount_max) if isinstance(exchange.start_amount_max, Mapping) else None
 
 
-def start_max_of(limits: Decimal | Mapping[str, Decimal]) -> int | Mapping[str, int]:
+def start_max_of(exchange: Exchange) -> StartMax:
     """Return the most that a cycle puts in, in counts: one figure, or a table by start asset."""
+    return counts_of(exchange.start_amount_max)
+
+
+def counts_of(limits: Decimal | Mapping[str, Decimal]) -> int | Mapping[str, int]:
+    """Return an amount, or a table of them, in counts."""
     if isinstance(limits, Mapping):
         return {asset: int(amount * SCALE) for asset, amount in limits.items()}
     return int(limits * SCALE)

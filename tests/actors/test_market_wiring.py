@@ -43,4 +43,4 @@ def test_cycles_begin_where_an_amount_is_given(
 ) -> None:
     exchange = load(None, overrides).exchange
     assert starts_of(exchange) == starts
-    assert start_max_of(exchange.start_amount_max) == limits
+    assert start_max_of(exchange) == limits
