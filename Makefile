@@ -8,13 +8,30 @@ SEEDS  ?= 200
 RUNS   ?= 5
 SEED   ?= 1
 
-.PHONY: run test check sim chaos bench lock clean
+# Clients of the paper gateway that its tests run besides the engine's own, an environment each.
+CLIENTS := ib_async ibapi
+client_stamp = .venv-$(1)/.installed-$(shell cksum < tests/venues/clients/$(1).lock | cut -d' ' -f1)
+
+.PHONY: run test clients check sim chaos bench lock clean
 
 run: $(STAMP)
 	@$(BIN)/python run.py $(ARGS)
 
+test: clients
 test: $(STAMP)
 	@$(BIN)/python -m pytest $(ARGS)
+
+clients: $(foreach name,$(CLIENTS),$(call client_stamp,$(name)))
+
+define CLIENT_RULE
+$(call client_stamp,$(1)): tests/venues/clients/$(1).lock
+	@test -x .venv-$(1)/bin/python || $$(PYTHON) -m venv .venv-$(1)
+	@echo "installing the test client $(1) into .venv-$(1) …"
+	@.venv-$(1)/bin/python -m pip install -qq --disable-pip-version-check --require-hashes -r $$<
+	@rm -f .venv-$(1)/.installed-*
+	@touch $$@
+endef
+$(foreach name,$(CLIENTS),$(eval $(call CLIENT_RULE,$(name))))
 
 check: $(STAMP)
 	@$(BIN)/python -m ruff check .
@@ -46,4 +63,4 @@ lock:
 	  --extra dev pyproject.toml -o requirements.lock
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(addprefix .venv-,$(CLIENTS)) .mypy_cache .ruff_cache .pytest_cache .hypothesis

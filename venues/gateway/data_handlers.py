@@ -76,7 +76,7 @@ def _option_params(core: GatewayCore, client: Client, request: ReqOptionParams) 
             client.send(
                 replies.option_params(request.req_id, exchange, request.under_con_id, listed, expiries, strikes)
             )
-    client.send(["76", "1", str(request.req_id)])
+    client.send(["76", str(request.req_id)])
 
 
 def _matching_symbols(core: GatewayCore, client: Client, request: ReqMatchingSymbols) -> None:
