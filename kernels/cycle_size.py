@@ -5,10 +5,10 @@ asset let through. Found forwards: each leg takes as many lots as its input buys
 each earlier leg is cut to the fewest lots that still feed the next (and are legal), so that what is left over in an
 intermediate asset is less than a lot's worth.
 
-**The walk** begins with one level a leg. The last leg whose levels held less than its input could buy is what limits
-the plan: one level more for it is the next plan. It ends where no level does: at the cap, at a symbol's maximum, or at
-the last level; and with the first legal plan at whose deepest levels a little more put in does not come back, fees
-taken off. At most one plan for each level there is.
+**The walk** begins with one level a leg. The last leg that takes all its levels hold, and could still pay for a lot at
+the last of them, is what limits the plan: one level more for it is the next plan. It ends where no level does: at the
+cap, at a symbol's maximum, or at the last level; and with the first legal plan at whose deepest levels a little more
+put in does not come back, fees taken off. At most one plan for each level there is.
 
 Why no other plan need be looked at: without rounding each leg turns input into output by a concave function, made of
 straight pieces, one a level, so gain over start amount is concave too. It is greatest where a piece of some leg ends
@@ -68,11 +68,13 @@ def _forward(legs: Sequence[Leg], depths: Sequence[int], start_max: int | None) 
     limiting = NO_LIMIT
     have = start_max
     for at, (leg, depth) in enumerate(zip(legs, depths, strict=True)):
-        most = leg.available(depth)
-        affordable = most if have is None else leg.affords(have, depth)
-        if have is None or affordable > most:
+        qty = most = leg.available(depth)
+        if have is None:
             limiting = at
-        qty = min(most, affordable)
+        else:
+            qty = min(most, leg.affords(have, depth))
+            if qty == most and have - leg.spends(most) >= leg.lot_cost(depth):
+                limiting = at
         quantities.append(qty)
         if qty < leg.qty_min(depth):
             return quantities, limiting, at

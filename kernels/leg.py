@@ -48,9 +48,7 @@ class Leg(NamedTuple):
         return _up(max(self.symbol.min_qty, _ceil_div(self.symbol.min_notional * SCALE, px)), self.symbol.lot_size)
 
     def affords(self, have: int, depth: int) -> int:
-        """Return the whole lots that `have` of the input pays at the first `depth` levels, and at the last of them
-        beyond what stands there.
-        """
+        """Return the whole lots of the first `depth` levels that `have` of the input pays."""
         return _down(self._bought(have, depth) if self.buy else have, self.symbol.lot_size)
 
     def _bought(self, have: int, depth: int) -> int:
@@ -60,7 +58,12 @@ class Leg(NamedTuple):
             if cost > have:
                 return bought + have * SCALE // px
             bought, have = bought + qty, have - cost
-        return bought + have * SCALE // self.levels[depth - 1][0]
+        return bought
+
+    def lot_cost(self, depth: int) -> int:
+        """Return what one lot takes of the input at the last of the first `depth` levels."""
+        lot = self.symbol.lot_size
+        return _ceil_div(lot * self.levels[depth - 1][0], SCALE) if self.buy else lot
 
     def spends(self, qty: int) -> int:
         """Return what `qty` takes of the input."""

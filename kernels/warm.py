@@ -12,6 +12,7 @@ from kernels.fixed8_bytes import parse_fixed8
 from kernels.fold import FeedFold
 from kernels.frame_scan import N_FIGURES, TEXT_PADDING, scan_frame
 from kernels.frames import SymbolTable
+from kernels.image_copy import ImageCopy
 from kernels.latency_histogram import new_histogram, record
 from kernels.row_watch import RowWatch
 
@@ -36,6 +37,7 @@ def warm() -> None:
     FeedFold(writer, table).apply_frame(b"{}", 1)
     text = np.zeros(TEXT_PADDING, dtype=np.uint8)
     scan_frame(text, 0, 0, *table.scan, np.zeros(N_FIGURES, dtype=np.int64))
+    ImageCopy(image).refresh()
     image.read_row(0)
     image.read_live_row(0, 1)
     image.read_header(0)
