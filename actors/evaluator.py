@@ -1,13 +1,13 @@
 """The evaluator: cycles over the book image into opportunities, found by its driver and written down here.
 
 Owns: how many opportunities there were, which cycles had them, their history for the alarms, and which of them the
-executor has not yet ended. Consumes: `OpportunityFound`, `EvaluatorStatus`, `EvaluatorReady` of its driver, and
-`CycleOutcome` (owed) of the executor. Emits: a line an opportunity, alarms, and where this is no dry run
-`ExecuteCycle` (owed). Invariants: in a dry run nothing leaves; `dry_run` is carried by every opportunity, and one of
-the other kind is refused and counted; an opportunity is handed over once. Recovery: the driver maps the image and
-looks at every cycle anew. Dropped: beyond `CYCLES_MAX` cycles the counts of the least seen; a status that a later one
-overtakes; beyond `ASKED_MAX` that the executor has not ended, opportunities are written down, counted and not handed
-over: they would be too old before their turn came.
+executor has not yet ended. Consumes: `OpportunityFound`, `EvaluatorStatus`, `EvaluatorReady`, `IncidentRecorded` (the
+reference disagrees) of its driver, and `CycleOutcome` (owed) of the executor. Emits: a line an opportunity or incident,
+alarms, and where this is no dry run `ExecuteCycle` (owed). Invariants: in a dry run nothing leaves; `dry_run` is
+carried by every opportunity, and one of the other kind is refused and counted; an opportunity is handed over once.
+Recovery: the driver maps the image and looks at every cycle anew. Dropped: beyond `CYCLES_MAX` cycles the counts of the
+least seen; a status that a later one overtakes; beyond `ASKED_MAX` that the executor has not ended, opportunities are
+written down, counted and not handed over: they would be too old before their turn came.
 
 The suspicious are called out (field note 4): one cycle with most of the last window's opportunities, a window with many
 times what windows before it had, and none where there was a steady rate. What was not watched, because nothing ran, is
@@ -28,6 +28,7 @@ from actors.messages import (
     EvaluatorStatus,
     ExecuteCycle,
     HaltChanged,
+    IncidentRecorded,
     OpportunityFound,
     Recovered,
     StartEvaluator,
@@ -138,6 +139,8 @@ class Evaluator:
             case CycleOutcome(attempt_id=attempt_id):
                 left = {name: since for name, since in state.asked.items() if name != attempt_id}
                 return msgspec.structs.replace(state, asked=left), (Count("cycles_ended"),)
+            case IncidentRecorded() as incident:
+                return state, (AppendLine("incidents", incident),)
             case HaltChanged():
                 return state, ()
             case _:

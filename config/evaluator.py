@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from config.limits import Seconds
+from config.limits import Seconds, SecondsOrNone
 from config.section import Section
 
 CycleLengths = Annotated[tuple[Literal[3, 4], ...], Meta(min_length=1, max_length=2)]
@@ -17,6 +17,7 @@ class Evaluator(Section, frozen=True):
     """`dry_run`: opportunities are written down and nothing is sent. `spin`: poll the ring on a core of its own.
 
     `cycle_lengths`: legs of the cycles that are looked at. More cycles than `cycles_max` are refused at the start.
+    `reference_every_s`: how often a copy of the image is given to evaluator and reference both; 0: never.
     """
 
     dry_run: bool = True
@@ -24,3 +25,4 @@ class Evaluator(Section, frozen=True):
     audit_every_s: Seconds = 30.0
     cycle_lengths: CycleLengths = (3,)
     cycles_max: CyclesMax = 2_000_000
+    reference_every_s: SecondsOrNone = 10.0

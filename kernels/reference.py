@@ -22,6 +22,8 @@ from fnmatch import fnmatchcase
 from fractions import Fraction
 from typing import Final, NamedTuple
 
+import msgspec
+
 from kernels.book_image import Row
 from kernels.exchange_info import Symbol
 from kernels.fees import FeeTable
@@ -35,14 +37,14 @@ Hop = tuple[int, str]
 Level = tuple[Fraction, Fraction]
 
 
-class Depth(NamedTuple):
+class Depth(msgspec.Struct, frozen=True):
     """A ladder's side, as read: (price, quantity) counts best first, and the venue's update id."""
 
     levels: Sequence[tuple[int, int]]
     update_id: int
 
 
-class Answer(NamedTuple):
+class Answer(msgspec.Struct, frozen=True):
     """What a cycle comes to. Amounts and `steps` (limit, qty, spent, fee, received, residual, levels) are counts."""
 
     refusal: str

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from kernels.book_image import Row, Verdict
 from kernels.cycles import SIDE_NAMES
@@ -38,8 +39,7 @@ class Disagreement(enum.StrEnum):
     """The index holds another number of cycles than there are."""
 
 
-@dataclass(frozen=True, slots=True)
-class Mismatch:
+class Mismatch(msgspec.Struct, frozen=True):
     """One disagreement, with what it was found on. `rows`, `depths`: a leg each, as the reference got them."""
 
     kind: Disagreement
@@ -104,6 +104,16 @@ class ReferenceCheck:
                 yield self._compared(found, path, decisions.get(path), now_ns)
             else:
                 yield None
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """What was counted, by the names that the health board has it under."""
+        return {
+            "reference.samples": self.samples,
+            "reference.checked": self.checked,
+            "reference.mismatched": self.mismatched,
+            "reference.unchecked": self.unchecked,
+        }
 
     def _walked_all(self, now_ns: int) -> Mismatch | None:
         walked, self._walked, self._walks = self._walked, 0, self._reference.walks()

@@ -2,7 +2,8 @@
 
 In a thread of its own rather than in the actor's loop: a turn of the actor system's loop costs more than the
 evaluation it would start. Commands: `StartEvaluator`. Events: `EvaluatorReady`, `OpportunityFound` (at most 200 a
-second), `EvaluatorStatus` about once a second. A turn is bounded; what is left starts another. After an overrun of a
+second), `EvaluatorStatus` about once a second, `IncidentRecorded` where the reference disagrees (at most 10 a
+sample). A turn is bounded; what is left starts another. After an overrun of a
 ring every row of its feed is looked at. Every row is looked at at the start, and at a tick after cycles were skipped
 because a feed was not live, or when a feed came to live: what changed meanwhile is announced no second time.
 """
@@ -23,7 +24,7 @@ from actors.adapters.feed_driver import ImageLost, wait_for_image
 from actors.adapters.image_file import MappedImage
 from actors.adapters.wake import WakeReceiver
 from actors.age_limits import AgeClasses, age_limits_ns
-from actors.messages import AnyMessage, EvaluatorReady, EvaluatorStatus, StartEvaluator
+from actors.messages import AnyMessage, EvaluatorReady, EvaluatorStatus, IncidentRecorded, StartEvaluator
 from actors.opportunity_gate import OpportunityGate
 from actors.ports import Clock
 from kernels.book_image import BookImage, RingReader
@@ -31,11 +32,15 @@ from kernels.cycles import CYCLES_MAX, build_index
 from kernels.evaluator import NO_FEES, Evaluator, StartMax
 from kernels.fees import FeeTable
 from kernels.latency_histogram import FRAME_TO_TOLD, new_histogram, record, to_sparse
+from kernels.reference_check import ReferenceCheck
 from kernels.row_tally import tally_rows
 
 STATUS_S: Final = 1.0
 TICKS_A_STATUS: Final = 4
 BATCHES_A_TURN_MAX: Final = 8
+REFERENCE_STEP_S: Final = 0.005
+"""Between two cycles of the reference, which take a third of a millisecond each."""
+INCIDENTS_A_SAMPLE_MAX: Final = 10
 
 
 class EvaluatorOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,6 +58,7 @@ class EvaluatorOptions(msgspec.Struct, frozen=True, kw_only=True):
     age_classes: AgeClasses = ()
     header_stale_ms: int = 250
     dry_run: bool = True
+    reference_every_s: float = 0.0
 
 
 class EvaluatorDriver(DriverThread):
@@ -115,6 +121,8 @@ class EvaluatorDriver(DriverThread):
         self._scan()
         self.worker.emit(EvaluatorReady(mapped.record.image_id, len(index.symbols), len(index)))
         asyncio.get_running_loop().add_reader(self._wake.fileno(), self._woken)
+        if options.reference_every_s:
+            self.worker.spawn(self._check(options.reference_every_s), "reference")
         while True:
             for _ in range(TICKS_A_STATUS):
                 await asyncio.sleep(STATUS_S / TICKS_A_STATUS)
@@ -122,6 +130,20 @@ class EvaluatorDriver(DriverThread):
                 self._look_again(image)
                 self._gate.recheck(self._clock.now_ns())
             self._report(mapped)
+
+    async def _check(self, every_s: float) -> None:
+        """Give copies of the image to evaluator and reference both, a step at a time between what is more urgent."""
+        check = ReferenceCheck(self._evaluator, self._options.starts, self._options.cycle_lengths)
+        while True:
+            told = 0
+            for found in check.sample(self._clock.now_ns()):
+                if found is not None and told < INCIDENTS_A_SAMPLE_MAX:
+                    told += 1
+                    evidence = msgspec.json.encode(found).decode()
+                    self.worker.emit(IncidentRecorded("reference_disagrees", " ".join(found.path), evidence))
+                self.worker.progress |= check.counts
+                await asyncio.sleep(REFERENCE_STEP_S)
+            await asyncio.sleep(every_s)
 
     def ended(self) -> None:
         """Close the socket."""

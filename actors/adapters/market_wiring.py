@@ -97,6 +97,7 @@ def evaluator(context: BuildContext) -> tuple[Evaluator, EvaluatorDriver]:
         starts=starts_of(exchange),
         cycle_lengths=settings.evaluator.cycle_lengths,
         cycles_max=settings.evaluator.cycles_max,
+        reference_every_s=settings.evaluator.reference_every_s,
         fees=fees_of(exchange),
         net_return_min=1 + Fraction(str(exchange.net_return_bps_min)) / _BPS,
         start_max=start_max_of(exchange),

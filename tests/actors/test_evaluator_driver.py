@@ -15,8 +15,9 @@ from actors.adapters.evaluator_driver import EvaluatorDriver, EvaluatorOptions
 from actors.adapters.image_file import FeedSlot, MappedImage, open_image, remove_image, withdraw_record
 from actors.adapters.market_wiring import evaluator as build_evaluator
 from actors.adapters.wake import WakeSender
-from actors.messages import EvaluatorReady, EvaluatorStatus, OpportunityFound, StartEvaluator
+from actors.messages import EvaluatorReady, EvaluatorStatus, IncidentRecorded, OpportunityFound, StartEvaluator
 from config.schema import Settings
+from kernels import leg
 from kernels.book_image import FeedWriter
 from kernels.exchange_info import Symbol
 from tests.actors.market_stage import Hosted, Stage
@@ -110,6 +111,27 @@ def test_an_overrun_ring_brings_a_look_at_every_row_and_is_counted(tmp_path: Pat
     market.stage.until(lambda: (evaluator.last(EvaluatorStatus) or NoStatus).overruns > 0)
     market.stage.close()
     remove_image(tmp_path)
+
+
+def test_the_reference_runs_beside_it_agrees_and_sees_a_bug_that_is_planted(
+    market: Market, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluator = market.stage.evaluator(1, header_stale_ms=60_000, reference_every_s=0.01)
+    counted = evaluator.driver.worker.progress  # type: ignore[attr-defined]
+    market.quote(CROSS, CHEAP)
+    market.until_told(evaluator, 1)
+    market.stage.until(lambda: counted.get("reference.samples", 0) >= 2 and counted["reference.checked"] >= 4)
+    assert counted["reference.mismatched"] == 0
+    assert evaluator.last(IncidentRecorded) is None
+    monkeypatch.setattr(leg, "_ceil_div", lambda numerator, denominator: numerator // denominator)
+    market.quote(CROSS, CHEAP + 1)
+    market.stage.until(lambda: evaluator.last(IncidentRecorded) is not None)
+    incident: IncidentRecorded = evaluator.last(IncidentRecorded)
+    assert (incident.kind, incident.subject) == ("reference_disagrees", "BTCUSDT:BUY ETHBTC:BUY ETHUSDT:SELL")
+    evidence = msgspec.json.decode(incident.evidence)
+    assert len(evidence["rows"]) == 3
+    assert evidence["decision"]["spent"] < evidence["answer"]["spent"]
+    assert counted["reference.mismatched"] >= 1
 
 
 class NoStatus:
