@@ -111,6 +111,11 @@ class UserEvents:
         path = self._path or "/ws/" + await asyncio.to_thread(self._client.listen_key)
         self._session = aiohttp.ClientSession()
         self.ws = await self._session.ws_connect(self._client.exchange.ws_url + path)
+        # An upgrade is answered a moment before the stream is subscribed to; a reply proves that it is.
+        await self.ws.send_str('{"method":"LIST_SUBSCRIPTIONS","id":1}')
+        while (await self.next()).get("id") != 1:
+            pass
+        self.seen.clear()
         return self
 
     async def __aexit__(
