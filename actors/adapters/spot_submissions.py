@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from actors.adapters import spot_forms
 from actors.adapters.spot_http import Connection, NotConnected, Unanswered
-from actors.adapters.spot_rest import SECOND_NS, Away, NotAdmitted, SpotRest, VenueRefused
+from actors.adapters.spot_rest import Away, NotAdmitted, SpotRest, VenueRefused
 from actors.adapters.worker import Worker
 from actors.messages import (
     CancelSpotOrder,
@@ -31,8 +31,6 @@ from actors.ports import Clock
 
 ORDERS_MAX: Final = 256
 WRITTEN_MAX: Final = 20_000
-TOKEN_NS_MAX: Final = 10 * SECOND_NS
-"""How long an order without an end of its own waits for a token."""
 ORDER_PATH: Final = "/api/v3/order"
 
 
@@ -97,8 +95,7 @@ class SpotSubmissions:
     async def _ready(self, command: SubmitSpotOrder) -> Connection:
         """Do what takes time, and check last. Raises NotSent, NotAdmitted, NotConnected."""
         self._check(command)
-        until_ns = command.not_after_ns or self._clock.now_ns() + TOKEN_NS_MAX
-        await self._rest.admit(1, 1, until_ns)
+        await self._rest.admit(1, 1, command.not_after_ns)
         connection = await self._rest.connections.take()
         try:
             self._check(command)
@@ -113,7 +110,7 @@ class SpotSubmissions:
             raise NotSent(f"session {command.session_id} is over; {current or 'none'} is current")
         if (reason := self._halted()) and not command.reduces_risk:
             raise NotSent(f"halted: {reason}")
-        if command.not_after_ns and (late_ns := self._clock.now_ns() - command.not_after_ns) >= 0:
+        if (late_ns := self._clock.now_ns() - command.not_after_ns) >= 0:
             raise NotSent(f"{late_ns // 1_000_000} ms late")
 
     async def _await_reply(self, command: SubmitSpotOrder, connection: Connection) -> None:

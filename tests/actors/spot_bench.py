@@ -117,12 +117,14 @@ class SpotBench:
         qty: str = "0.01",
         symbol: str = "BTCUSDT",
         price: Decimal | None = None,
-        **terms: Any,
+        reduces_risk: bool = False,
+        not_after_ns: int = 0,
     ) -> SubmitSpotOrder:
-        """An order to buy at the ask, not posted yet."""
+        """An order to buy at the ask, not posted yet; it may leave within a minute, unless said otherwise."""
         limit = self.top(symbol)["askPrice"] if price is None else price
         ticket = SpotTicket(name, symbol, Side.BUY, fixed(qty), fixed(limit))
-        return SubmitSpotOrder(session.session_id, ticket, **terms)
+        end_ns = not_after_ns or time.time_ns() + 60 * 10**9
+        return SubmitSpotOrder(session.session_id, ticket, reduces_risk, end_ns)
 
     def read_order(self, session: SpotSessionOpened, name: str, symbol: str = "BTCUSDT") -> SpotOrderRead:
         request_id = f"q{next(self._numbers)}"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import random
 import stat
 import time
+from collections import Counter
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -373,6 +375,71 @@ def test_a_connection_that_the_venue_closed_meanwhile_is_not_used_for_an_order(e
             name = f"after-{number}-{time.time_ns()}"
             bench.driver.post(bench.buy(session, name, qty="0.001"))
             bench.until(lambda name=name: len(bench.executions(name)) == 2)
+
+
+FAULTS: list[tuple[str, dict[str, object]]] = [
+    ("reject_orders", {}),
+    ("lost_answer", {"how": "cut"}),
+    ("lost_answer", {"how": "cut", "placed": False}),
+    ("lost_answer", {"how": "status_504"}),
+    ("late_order", {"how": "cut", "seconds": 0.2}),
+    ("partial_fill", {"percent": 30}),
+    ("silent_reports", {}),
+    ("duplicate_reports", {}),
+    ("reorder_reports", {}),
+    ("user_stream_drop", {}),
+    ("listen_key_expiry", {}),
+]
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_whatever_happens_what_is_told_of_an_order_holds_against_the_exchanges_own_records(
+    tmp_path: Path, seed: int
+) -> None:
+    print("seed", seed)
+    rng = random.Random(seed)
+    names = [f"storm-{seed}-{number}" for number in range(40)]
+    options = [*STILL, "--balance", "USDT=5000000", "--orders-per-10s", "1000"]
+    limits = RestLimits(recv_window_ms=30_000, request_s_max=20.0, orders_per_10s_max=1_000)
+    with ExchangeProcess(tmp_path, *options) as exchange, SpotBench(exchange, limits) as bench:
+        bench.opened()
+        for number, name in enumerate(names):
+            if number == 20:
+                exchange.restart()
+            if rng.random() < 0.7:
+                fault, fields = rng.choice(FAULTS)
+                exchange.fault(fault, **fields)
+            command = bench.buy(bench.of(SpotSessionOpened)[-1], name, qty="0.001")
+            bench.driver.post(command)
+            if rng.random() < 0.3:
+                bench.driver.post(command)
+            bench.until(lambda name=name: bool(ended(bench, name)))
+        rows = SignedClient(exchange).good("GET", "/api/v3/allOrders", symbol="BTCUSDT", limit=1000)
+    placed = {row["clientOrderId"]: row for row in rows}
+    assert len(placed) == len(rows), "an order was placed twice"
+    fates = Counter(kind.__name__ for name in names for kind in ended(bench, name))
+    print(dict(fates))
+    for name in names:
+        for kind in ended(bench, name):
+            if kind in (SpotOrderNotSent, SpotOrderRefused):
+                assert name not in placed
+            elif kind is SpotOrderReported:
+                last = max(one.cum_qty for one in bench.reports(name))
+                assert last == fixed(placed[name]["executedQty"])
+        assert sum(one.last_qty for one in {x.trade_id: x for x in bench.executions(name)}.values()) in (
+            0,
+            fixed(placed[name]["executedQty"]) if name in placed else 0,
+        )
+    assert fates["SpotOutcomeUnknown"]
+    assert fates["SpotOrderReported"]
+
+
+def ended(bench: SpotBench, name: str) -> set[type]:
+    """Which ends of the order were told."""
+    kinds: list[type] = [SpotOrderNotSent, SpotOrderRefused, SpotOutcomeUnknown]
+    told = {kind for kind in kinds if bench.of(kind, name)}
+    over = any(one.status in ("FILLED", "EXPIRED") for one in bench.reports(name))
+    return told | ({SpotOrderReported} if over else set())
 
 
 def test_a_key_file_that_others_may_read_or_that_is_none_is_refused_by_name(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import os
 import re
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -417,3 +417,27 @@ def test_a_damaged_key_file_is_named_and_nothing_of_it_is_shown(tmp_path: Path) 
     assert "api_key.json" in ended.stderr
     assert "hush" not in ended.stderr
     assert quote(NAME) not in ended.stderr
+
+
+@pytest.mark.data
+def test_a_recorded_listing_takes_orders_under_its_own_filters_at_its_recorded_top(
+    recorded: Callable[[str], Path], tmp_path: Path
+) -> None:
+    snapshot = recorded("binance/snapshots/bookTicker_2019-08-22.json")
+    info = recorded("binance/exchange_info/exchangeInfo_2019-08-22_full.json.gz")
+    options = ["--record", str(snapshot), "--exchange-info", str(info), "--play-on", "start"]
+    with ExchangeProcess(tmp_path, *options) as exchange:
+        client = SignedClient(exchange)
+        top = client.top("BTCUSDT")
+        order = {"symbol": "BTCUSDT", "side": "BUY", "type": "LIMIT", "timeInForce": "IOC", "quantity": "0.01"}
+        ask = canonical(top["askPrice"])
+        refused = {name: {**order, "price": ask, **change} for name, change in {
+            "PRICE_FILTER": {"price": canonical(top["askPrice"] + Decimal("0.001"))},
+            "LOT_SIZE": {"quantity": "0.0000011"},
+            "MIN_NOTIONAL": {"quantity": "0.000002"},
+        }.items()}  # fmt: skip
+        for name, asked in refused.items():
+            assert client.refused("POST", "/api/v3/order", **asked)[1:] == (-1013, f"Filter failure: {name}")
+        filled = client.good("POST", "/api/v3/order", **order, price=ask)
+        assert Decimal(filled["executedQty"]) == min(Decimal("0.01"), top["askQty"])
+        assert filled["fills"][0]["price"] == ask
