@@ -23,7 +23,7 @@ from tests.venues.exchange_process import ExchangeProcess
 from venues.exchange.depth import DepthStreams, GeneratedBooks, parse_stream
 from venues.exchange.frames import Row
 from venues.exchange.generator import Generator, OpportunityPlan
-from venues.exchange.hub import Connection, Hub
+from venues.exchange.hub import Hub
 from venues.exchange.ladder import LEVELS_MAX, Ladder
 from venues.exchange.market import SymbolRules, format_fixed8
 from venues.exchange.recorded_depth import RecordedBooks
@@ -88,7 +88,7 @@ def spoken(seed: int, steps: int) -> tuple[list[tuple[str, dict[str, Any]]], lis
     hub, frames = Hub(ExchangeSettings()), []
     depth = DepthStreams(books, lambda _, stream, payload: frames.append((stream, json.loads(payload))), hub)
     wanted = ["btcusdt@depth@100ms", "btcusdt@depth", "btcusdt@depth5", "ethbtc@depth@100ms"]
-    hub.subscribe(Connection(1, asyncio.Transport(), True, 0.0, 0.0), wanted)
+    hub.subscribe(hub.add(asyncio.Transport(), True, 0.0), wanted)
     for stream in wanted:
         depth.watch(stream, rows)
     snapshots = []

@@ -140,6 +140,22 @@ def test_spent_weight_is_429_until_the_minute_turns_and_going_on_all_the_same_is
     assert limit.spend(1, 241.0) is None
 
 
+def test_who_goes_on_asking_while_banned_is_banned_for_twice_as_long_up_to_three_days() -> None:
+    limit, now_s, bans = WeightLimit(1), 60.0, []
+    for _ in range(14):
+        refusal = None
+        for _ in range(21):
+            refusal = limit.spend(2, now_s)
+        assert refusal is not None
+        assert refusal.status == 418
+        refusal = limit.spend(2, now_s)
+        assert refusal is not None
+        bans.append(refusal.retry_after_s - 1)
+        now_s += refusal.retry_after_s
+    assert bans[:4] == [120, 240, 480, 960]
+    assert bans[-1] == 3 * 86_400
+
+
 def test_spent_weight_is_told_over_the_wire_with_retry_after(tmp_path: Path) -> None:
     with ExchangeProcess(tmp_path, "--weight-per-minute", "30", "--rate", "1") as poor:
         replies = [poor.request("/api/v3/exchangeInfo") for _ in range(4)]

@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from venues.exchange.connection import Connection
 from venues.exchange.depth import DepthStreams, GeneratedBooks, snapshot
-from venues.exchange.faults import Drop, Duplicate, Fault, FaultTable, HalfOpen, HttpStatus, Silence
+from venues.exchange.fault_table import FaultTable
+from venues.exchange.faults import ConnectionFault, Duplicate, Fault, Gap, HttpStatus, Reorder, Silence
 from venues.exchange.frames import EMPTY_ROW, Row, book_ticker, stream_of
-from venues.exchange.hub import Connection, Hub
+from venues.exchange.hub import Hub
 from venues.exchange.ladder import Book
 from venues.exchange.market import Market, parse_fixed8
 from venues.exchange.recorded_depth import RecordedBooks
@@ -37,7 +39,7 @@ class Exchange:
         self.state = state
         self.ledger = ledger
         self.monotonic_s = monotonic_s
-        self.hub = Hub(settings)
+        self.hub = Hub(settings, monotonic_s)
         self.faults = FaultTable(self.hub)
         self.rows: dict[str, Row] = {rules.symbol: EMPTY_ROW for rules in market.rules}
         # Streams whose symbols never change by themselves: told once to each new listener.
@@ -64,8 +66,10 @@ class Exchange:
         self.on_book_changed(symbol)
 
     def send(self, symbol: str, stream: str, payload: bytes, wrapped: bytes | None = None) -> None:
-        """Queue a frame of a symbol for who listens, unless the symbol is silenced."""
-        if not self.faults.silences(symbol, self.monotonic_s()):
+        """Queue a frame of a symbol for who listens, as far as the faults in force let it pass."""
+        if self.faults.touches_streams:
+            self.faults.pass_on(symbol, stream, payload, wrapped, self.monotonic_s())
+        else:
             self.hub.publish(stream, payload, wrapped)
 
     def standing(self, symbol: str) -> Book:
@@ -96,19 +100,26 @@ class Exchange:
 
         Raises UnknownSymbolError.
         """
-        if isinstance(fault, Drop | HalfOpen | HttpStatus):
-            return self.faults.put_in_force(fault, self.monotonic_s())
-        if fault.symbol not in self.rows:
-            raise UnknownSymbolError(fault.symbol)
+        if isinstance(fault, HttpStatus):
+            return self.faults.refuse(fault)
+        if isinstance(fault, ConnectionFault):
+            return self.faults.disturb_connections(fault)
+        if isinstance(fault, Silence) and fault.symbol is None:
+            return self.faults.silence(fault, self.monotonic_s())
+        symbol = fault.symbol
+        if symbol is None or symbol not in self.rows:
+            raise UnknownSymbolError(symbol)
         if isinstance(fault, Silence):
-            return self.faults.put_in_force(fault, self.monotonic_s())
+            return self.faults.silence(fault, self.monotonic_s())
+        if isinstance(fault, Gap | Reorder):
+            return self.faults.disturb(fault)
         if isinstance(fault, Duplicate):
             return self.faults.repeat(fault)
-        row = self.rows[fault.symbol]
+        row = self.rows[symbol]
         # A recording's ids may stand far above this exchange's own.
         above = max(self.state.next_update_id(), row.update_id + 1)
         return self.faults.send_frames(
-            fault, fault.symbol, row, [above] + [self.state.next_update_id() for _ in range(fault.n - 1)]
+            fault, symbol, row, [above] + [self.state.next_update_id() for _ in range(fault.n - 1)]
         )
 
 

@@ -6,18 +6,18 @@ the symbol's next true frame (and REST at any time) shows the truth again.
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Annotated, Final, Literal
 
 import msgspec
 
-from venues.exchange.frames import ZERO, Row, book_ticker, stream_of
-from venues.exchange.hub import Connection, Hub
+from venues.exchange.frames import ZERO, Row, book_ticker
 
 # Beyond the 92,233,720,368.54775807 that an int64 count of 1e-8 can hold.
 _OVERFLOWING: Final = "99999999999999.12345678"
 
 
+StreamKind = Literal["bookTicker", "depth"]
+Seconds = Annotated[float, msgspec.Meta(ge=0, le=3_600)]
 FrameCount = Annotated[int, msgspec.Meta(ge=1, le=10_000)]
 
 
@@ -72,11 +72,40 @@ class Duplicate(_Fault, frozen=True, tag="duplicate"):
     n: FrameCount = 1
 
 
-class Silence(_Fault, frozen=True, tag="silence"):
-    """The symbol's frames are withheld for some seconds while its book goes on: only REST tells."""
+class Gap(_Fault, frozen=True, tag="gap"):
+    """The next `n` frames of the symbol are withheld, of each stream of that kind that is heard.
+
+    Of bookTicker an update is missing; of depth the next diff's `U` is above the last one's `u` + 1.
+    """
 
     symbol: str
-    seconds: float
+    stream: StreamKind = "bookTicker"
+    n: FrameCount = 1
+
+
+class Reorder(_Fault, frozen=True, tag="reorder"):
+    """The symbol's next frame comes right after the one that follows it: an older update id late, `n` times over."""
+
+    symbol: str
+    stream: StreamKind = "bookTicker"
+    n: FrameCount = 1
+
+
+class Silence(_Fault, frozen=True, tag="silence"):
+    """Frames are withheld for some seconds: of the symbol, whose book goes on so that only REST tells; or of a
+    connection (of all, where neither is named).
+
+    A silent connection still answers pings and requests. 0 seconds ends it.
+    """
+
+    seconds: Seconds
+    symbol: str | None = None
+    connection: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse both at once."""
+        if self.symbol is not None and self.connection is not None:
+            raise ValueError("silence takes a symbol or a connection, not both")
 
 
 class Drop(_Fault, frozen=True, tag="drop"):
@@ -85,9 +114,29 @@ class Drop(_Fault, frozen=True, tag="drop"):
     connection: int | None = None
 
 
+class DailyDisconnect(_Fault, frozen=True, tag="daily_disconnect"):
+    """Connections are closed as after their 24 hours, with a close frame: the one numbered, or all."""
+
+    connection: int | None = None
+
+
 class HalfOpen(_Fault, frozen=True, tag="half_open"):
     """A connection stays open and says nothing more, not even pongs: the one numbered, or all."""
 
+    connection: int | None = None
+
+
+class Backlog(_Fault, frozen=True, tag="backlog"):
+    """All that is said to a connection is held back for some seconds, then comes at once, in order, pongs too."""
+
+    seconds: Seconds
+    connection: int | None = None
+
+
+class StopReading(_Fault, frozen=True, tag="stop_reading"):
+    """The exchange reads nothing of what a connection says for some seconds, and goes on to speak."""
+
+    seconds: Seconds
     connection: int | None = None
 
 
@@ -100,7 +149,8 @@ class HttpStatus(_Fault, frozen=True, tag="http_status"):
 
 
 FrameFault = OverflowQuantity | MalformedFrame | TruncatedFrame | OneSided | Crossed
-Fault = FrameFault | Duplicate | Silence | Drop | HalfOpen | HttpStatus
+ConnectionFault = Drop | DailyDisconnect | HalfOpen | Backlog | StopReading
+Fault = FrameFault | Duplicate | Gap | Reorder | Silence | ConnectionFault | HttpStatus
 
 
 def faulty_payload(fault: FrameFault, symbol: str, row: Row) -> bytes:
@@ -123,75 +173,6 @@ def faulty_payload(fault: FrameFault, symbol: str, row: Row) -> bytes:
             return book_ticker(symbol, row._replace(bid=row.ask, ask=row.bid))
 
 
-class FaultTable:
-    """Which faults are in force, and how often each was asked for and took effect."""
-
-    def __init__(self, hub: Hub) -> None:
-        self._hub = hub
-        self._silent_until_s: dict[str, float] = {}
-        self._http = HttpStatus(429, 0)
-        self._http_left = 0
-        self.counters: Counter[str] = Counter()
-
-    def silences(self, symbol: str, now_s: float) -> bool:
-        """Whether a frame of the symbol is to be withheld now; counts it if so."""
-        until_s = self._silent_until_s.get(symbol)
-        if until_s is None:
-            return False
-        if now_s >= until_s:
-            del self._silent_until_s[symbol]
-            return False
-        self.counters["frames_withheld"] += 1
-        return True
-
-    def take_http_status(self) -> HttpStatus | None:
-        """Return the answer that a request gets instead of its own, using one up; None for no fault."""
-        if self._http_left <= 0:
-            return None
-        self._http_left -= 1
-        self.counters["requests_refused"] += 1
-        return self._http
-
-    def send_frames(self, fault: FrameFault, symbol: str, row: Row, update_ids: list[int]) -> int:
-        """Send a faulty frame for each id at once; return how many."""
-        for update_id in update_ids:
-            payload = faulty_payload(fault, symbol, row._replace(update_id=update_id))
-            self._hub.publish(stream_of(symbol), payload)
-        self._hub.flush()
-        self.counters[_name(fault)] += len(update_ids)
-        return len(update_ids)
-
-    def repeat(self, fault: Duplicate) -> int:
-        """Send the symbol's last frame again; return how often: 0 where nobody listens who had one."""
-        count = self._hub.repeat(stream_of(fault.symbol), fault.n)
-        self.counters[_name(fault)] += count
-        return count
-
-    def put_in_force(self, fault: Silence | Drop | HalfOpen | HttpStatus, now_s: float) -> int:
-        """Apply a fault that is not of a frame; return how many things it touches."""
-        self.counters[_name(fault)] += 1
-        match fault:
-            case Silence():
-                self._silent_until_s[fault.symbol] = now_s + fault.seconds
-                return 1
-            case HttpStatus():
-                self._http, self._http_left = fault, fault.n
-                return fault.n
-            case Drop():
-                chosen = self._chosen(fault.connection)
-                for connection in chosen:
-                    self._hub.drop(connection, "fault")
-                return len(chosen)
-            case HalfOpen():
-                chosen = self._chosen(fault.connection)
-                for connection in chosen:
-                    connection.is_mute = True
-                return len(chosen)
-
-    def _chosen(self, number: int | None) -> list[Connection]:
-        connections = self._hub.connections
-        return [one for one in list(connections.values()) if number is None or one.number == number]
-
-
-def _name(fault: Fault) -> str:
+def name_of(fault: Fault) -> str:
+    """Return the name that `POST /paper/fault` knows it by."""
     return str(fault.__struct_config__.tag)

@@ -3,47 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
+from venues.exchange.connection import Connection, FrameAccount
 from venues.exchange.frames import PING, TEXT, close_frame, combined, frame
 from venues.exchange.settings import ExchangeSettings
 
 GOING_AWAY: Final = 1001
 POLICY: Final = 1008
-
-
-class Connection:
-    """One client. Its unread bytes are bounded: past the bound it is cut off, never waited for."""
-
-    def __init__(
-        self, number: int, transport: asyncio.Transport, is_combined: bool, now_s: float, ping_due_s: float
-    ) -> None:
-        self.number = number
-        self.transport = transport
-        self.is_combined = is_combined
-        # Streams subscribed to, in that order, and how many frames of each were queued for this client.
-        self.streams: dict[str, int] = {}
-        self.opened_s = now_s
-        self.ping_due_s = ping_due_s
-        self.unanswered_ping_s: float | None = None
-        self.is_mute = False
-        self.frames_sent = 0
-        self.pending: list[bytes] = []
-        self.inbound_s: deque[float] = deque(maxlen=64)
-
-    def write(self, data: bytes) -> None:
-        """Hand bytes to the socket, unless the connection plays dead or is gone."""
-        if not self.is_mute and not self.transport.is_closing():
-            self.transport.write(data)
+DAY_OVER: Final = "24h limit"
+# How many connections that are over are still accounted for.
+_ENDED_MAX: Final = 256
 
 
 class Hub:
     """Every connection and the index from stream to its listeners. Not thread-safe: the event loop's own."""
 
-    def __init__(self, settings: ExchangeSettings) -> None:
+    def __init__(self, settings: ExchangeSettings, monotonic_s: Callable[[], float] = time.monotonic) -> None:
         self._settings = settings
+        self._monotonic_s = monotonic_s
         self._listeners: dict[str, dict[int, Connection]] = {}
         self._dirty: dict[int, Connection] = {}
         # The last payload of each stream that anyone listens to: what a duplicate repeats.
@@ -52,6 +33,7 @@ class Hub:
         self.connections: dict[int, Connection] = {}
         self.counters: Counter[str] = Counter()
         self.subscribed = asyncio.Event()
+        self._ended: deque[FrameAccount] = deque(maxlen=_ENDED_MAX)
 
     def add(self, transport: asyncio.Transport, is_combined: bool, now_s: float) -> Connection:
         """Register a connection that has upgraded."""
@@ -62,18 +44,27 @@ class Hub:
         self.counters["connections_opened"] += 1
         return connection
 
-    def remove(self, connection: Connection) -> None:
-        """Forget a connection and its subscriptions. Doing it twice does nothing."""
-        self.unsubscribe(connection, list(connection.streams))
+    def remove(self, connection: Connection, reason: str = "left") -> None:
+        """Forget a connection and its subscriptions; its frames stay accounted for. Doing it twice does nothing."""
+        if self.connections.pop(connection.number, None) is None:
+            return
         self._dirty.pop(connection.number, None)
-        if self.connections.pop(connection.number, None) is not None:
-            self.counters["connections_closed"] += 1
+        connection.lose_pending()
+        self._ended.append(connection.account(reason))
+        self.unsubscribe(connection, list(connection.streams))
+        self.counters["connections_closed"] += 1
+
+    def accounts(self) -> list[FrameAccount]:
+        """Return where the frames of each connection went: of the last 256 that are over, and of those that live."""
+        return [*self._ended, *(one.account() for one in self.connections.values())]
 
     def subscribe(self, connection: Connection, streams: Iterable[str]) -> list[str]:
         """Subscribe and return the streams that are new to the connection. The caller checks the limit.
 
         A name that nothing is ever published under is accepted, as the real exchange does: it stays silent.
         """
+        if connection.number not in self.connections:
+            return []  # it was cut off while it asked
         new = [stream for stream in dict.fromkeys(streams) if stream not in connection.streams]
         for stream in new:
             connection.streams[stream] = 0
@@ -85,7 +76,7 @@ class Hub:
     def unsubscribe(self, connection: Connection, streams: Iterable[str]) -> None:
         """Unsubscribe; a stream that was not subscribed to is no error, as on the real exchange."""
         for stream in streams:
-            connection.streams.pop(stream, None)
+            connection.leave(stream)
             listeners = self._listeners.get(stream)
             if listeners is not None:
                 listeners.pop(connection.number, None)
@@ -133,14 +124,23 @@ class Hub:
 
     def flush(self) -> None:
         """Write what is queued; cut off who has more than the bound unread."""
+        if not self._dirty:
+            return
         dirty, self._dirty = self._dirty, {}
+        now_s = self._monotonic_s()
         for connection in dirty.values():
-            connection.frames_sent += len(connection.pending)
-            self.counters["frames_muted" if connection.is_mute else "frames_sent"] += len(connection.pending)
-            connection.write(b"".join(connection.pending))
-            connection.pending.clear()
-            if connection.transport.get_write_buffer_size() > self._settings.buffer_bytes_max:
+            waiting = len(connection.pending)
+            sent = connection.send_pending(now_s)
+            self.counters["frames_sent"] += sent
+            if sent != waiting:
+                self.counters["frames_muted" if connection.is_mute else "frames_kept_back"] += waiting - sent
+            if connection.unread_bytes > self._settings.buffer_bytes_max or connection.has_too_much_held:
                 self.drop(connection, "slow_consumer")
+
+    def let_go(self, connection: Connection) -> None:
+        """Send what a backlog held back of a connection. One that is gone is left alone."""
+        if connection.number in self.connections:
+            self.counters["frames_sent"] += connection.let_go()
 
     def drop(self, connection: Connection, reason: str) -> None:
         """Cut a connection off without a close frame, as a dead peer would; counted under `dropped_<reason>`.
@@ -150,7 +150,7 @@ class Hub:
         if connection.number not in self.connections:
             return
         self.counters[f"dropped_{reason}"] += 1
-        self.remove(connection)
+        self.remove(connection, f"dropped_{reason}")
         connection.transport.abort()
 
     def part(self, connection: Connection, code: int, reason: str) -> None:
@@ -158,8 +158,9 @@ class Hub:
         if connection.number not in self.connections:
             return
         self.counters[f"closed_{code}"] += 1
+        self.let_go(connection)
         connection.write(close_frame(code, reason))
-        self.remove(connection)
+        self.remove(connection, f"closed_{code}")
         connection.transport.close()
 
     def is_anything_heard(self) -> bool:
@@ -168,12 +169,12 @@ class Hub:
 
     def unread_bytes_max(self) -> int:
         """The longest queue among all connections."""
-        return max((one.transport.get_write_buffer_size() for one in self.connections.values()), default=0)
+        return max((one.unread_bytes for one in self.connections.values()), default=0)
 
     def drop_unread(self, bytes_max: int) -> None:
         """Cut off every connection with more than this unread."""
         for connection in list(self.connections.values()):
-            if connection.transport.get_write_buffer_size() > bytes_max:
+            if connection.unread_bytes > bytes_max:
                 self.drop(connection, "slow_consumer")
 
     def keep_alive(self, now_s: float) -> None:
@@ -181,7 +182,7 @@ class Hub:
         settings = self._settings
         for connection in list(self.connections.values()):
             if now_s - connection.opened_s >= settings.connection_life_s:
-                self.part(connection, GOING_AWAY, "24h limit")
+                self.part(connection, GOING_AWAY, DAY_OVER)
             elif (
                 connection.unanswered_ping_s is not None
                 and now_s - connection.unanswered_ping_s > settings.pong_timeout_s

@@ -13,6 +13,7 @@ import msgspec
 from aiohttp import web
 
 from venues.exchange.api_error import ApiError, error_response
+from venues.exchange.connection import FrameAccount
 from venues.exchange.exchange import Exchange, UnknownSymbolError
 from venues.exchange.faults import Fault
 from venues.exchange.frames import Row
@@ -55,6 +56,14 @@ class _ConnectionStatus(msgspec.Struct):
     muted: bool
 
 
+class _Frames(msgspec.Struct):
+    """Where every frame went: `withheld` from a whole stream by cause, `late` waits to be reordered; by connection."""
+
+    withheld: dict[str, dict[str, int]]
+    late: dict[str, int]
+    connections: list[FrameAccount]
+
+
 class _Status(msgspec.Struct):
     source: str
     symbols: int
@@ -75,16 +84,6 @@ class _FaultApplied(msgspec.Struct):
 
 class _Fault(msgspec.Struct):
     fault: str
-
-
-def refusal_response(refusal: Refusal) -> web.Response:
-    """Return the answer to a client that asks too much: 429, or 418 when banned."""
-    text = (
-        "Way too much request weight used; IP banned. Please use WebSocket Streams for live updates to avoid bans."
-        if refusal.status == 418
-        else "Too much request weight used. Please use WebSocket Streams for live updates to avoid polling the API."
-    )
-    return _json(_ErrorBody(-1003, text), refusal.status, {"Retry-After": str(refusal.retry_after_s)})
 
 
 class RestApi:
@@ -110,6 +109,7 @@ class RestApi:
             web.get("/api/v3/ticker/bookTicker", self._charged(_ticker_weight, self._book_ticker)),
             web.get("/api/v3/depth", self._charged(_depth_weight, self._depth)),
             web.get("/paper/status", self._status),
+            web.get("/paper/frames", self._frames),
             web.get("/paper/opportunities", self._opportunities),
             web.post("/paper/fault", self._fault),
             web.post("/paper/play", self._play),
@@ -118,7 +118,20 @@ class RestApi:
     def refused(self) -> web.Response | None:
         """Return the answer that a fault puts in place of any, for requests and upgrades alike."""
         fault = self._exchange.faults.take_http_status()
-        return None if fault is None else refusal_response(Refusal(fault.status, fault.retry_after_s))
+        return None if fault is None else self.refusal_response(Refusal(fault.status, fault.retry_after_s))
+
+    def refusal_response(self, refusal: Refusal) -> web.Response:
+        """Return the answer to a client that asks too much: 429, or 418 when banned."""
+        until_ms = self._exchange.now_ms() + refusal.retry_after_s * 1_000
+        text = (
+            f"Way too much request weight used; IP banned until {until_ms}. "
+            "Please use WebSocket Streams for live updates to avoid bans."
+            if refusal.status == 418
+            else "Too much request weight used; current limit is "
+            f"{self._exchange.settings.weight_per_minute_max} request weight per 1 MINUTE. "
+            "Please use WebSocket Streams for live updates to avoid polling the API."
+        )
+        return _json(_ErrorBody(-1003, text), refusal.status, {"Retry-After": str(refusal.retry_after_s)})
 
     def _charged(
         self, weight_of: Callable[[web.Request], int], handler: Callable[[web.Request], bytes]
@@ -131,7 +144,7 @@ class RestApi:
             refusal = self.weight.spend(weight_of(request), time.time())
             if refusal is not None:
                 self._exchange.hub.counters[f"requests_{refusal.status}"] += 1
-                response = refusal_response(refusal)
+                response = self.refusal_response(refusal)
             else:
                 try:
                     response = web.Response(body=handler(request), content_type="application/json")
@@ -208,7 +221,7 @@ class RestApi:
                         one.number,
                         len(one.streams),
                         one.frames_sent,
-                        one.transport.get_write_buffer_size(),
+                        one.unread_bytes,
                         one.is_mute,
                     )
                     for one in exchange.hub.connections.values()
@@ -223,6 +236,11 @@ class RestApi:
                 else {},
             )
         )
+
+    async def _frames(self, _request: web.Request) -> web.Response:
+        faults = self._exchange.faults
+        withheld = {stream: dict(causes) for stream, causes in faults.withheld.items()}
+        return _json(_Frames(withheld, faults.frames_late(), self._exchange.hub.accounts()))
 
     async def _opportunities(self, _request: web.Request) -> web.Response:
         ledger = self._exchange.ledger

@@ -23,7 +23,7 @@ from venues.exchange.hub import GOING_AWAY
 from venues.exchange.market import load_market
 from venues.exchange.order_rest import OrderApi
 from venues.exchange.recorded_depth import RecordedBooks
-from venues.exchange.rest import RestApi, refusal_response
+from venues.exchange.rest import RestApi
 from venues.exchange.settings import ExchangeSettings, SettingsError, settings_from
 from venues.exchange.sources import GeneratedSource, RecordedSource, opportunity_plan
 from venues.exchange.state import OpportunityLedger, StateError, StateFolder
@@ -121,7 +121,7 @@ async def _run(settings: ExchangeSettings, state: StateFolder, listener: socket.
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     api = RestApi(exchange, source if isinstance(source, RecordedSource) else None, desk.apply)
-    orders = OrderApi(desk, api.weight, api.refused, refusal_response)
+    orders = OrderApi(desk, api.weight, api.refused, api.refusal_response)
     application = web.Application()
     application.add_routes([*api.routes(), *orders.routes(), *WebSocketFace(exchange, api.refused).routes()])
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=_SHUTDOWN_S, max_line_size=_LINE_BYTES_MAX)

@@ -11,7 +11,8 @@ from typing import Final
 
 from venues.exchange import order_forms
 from venues.exchange.api_error import ApiError
-from venues.exchange.hub import Connection, Hub
+from venues.exchange.connection import Connection
+from venues.exchange.hub import Hub
 from venues.exchange.order_faults import DuplicateReports, OrderFaultTable, ReorderReports, SilentReports
 from venues.exchange.orders import Balance, Transferred
 from venues.exchange.signing import random_text

@@ -12,9 +12,10 @@ from typing import Final
 import msgspec
 from aiohttp import WSMessage, WSMsgType, web
 
+from venues.exchange.connection import Connection
 from venues.exchange.exchange import Exchange
 from venues.exchange.frames import PONG, TEXT, frame
-from venues.exchange.hub import POLICY, Connection
+from venues.exchange.hub import POLICY
 
 _MESSAGE_BYTES_MAX: Final = 64 * 1024
 _METHODS: Final = "`SUBSCRIBE`, `UNSUBSCRIBE`, `LIST_SUBSCRIPTIONS`, `SET_PROPERTY`, `GET_PROPERTY`"
