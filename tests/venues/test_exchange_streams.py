@@ -274,7 +274,8 @@ def test_a_consumer_that_does_not_read_is_cut_off_while_the_others_go_on(tmp_pat
         assert asyncio.run(frames_of_another(exchange)) == 200
 
 
-def test_a_consumer_finds_exactly_the_opportunities_of_the_ledger(tmp_path: Path) -> None:
+@pytest.mark.parametrize("prepared", ["0", "2000"])
+def test_a_consumer_finds_exactly_the_opportunities_of_the_ledger(tmp_path: Path, prepared: str) -> None:
     async def listen(exchange: ExchangeProcess, above: dict[tuple[str, ...], list[tuple[int, Fraction]]]) -> int:
         """Note for each cycle the update ids at which it rose above one, and what it returned; return the last id."""
         info = exchange.get("/api/v3/exchangeInfo")["symbols"]
@@ -301,7 +302,7 @@ def test_a_consumer_finds_exactly_the_opportunities_of_the_ledger(tmp_path: Path
 
     options = ["--rate", "1000", "--symbols", "14", "--opportunity-every-s", "0.4", "--opportunity-ms", "100"]
     found: dict[tuple[str, ...], list[tuple[int, Fraction]]] = {}
-    with ExchangeProcess(tmp_path, *options, "--seed", "11") as exchange:
+    with ExchangeProcess(tmp_path, *options, "--seed", "11", "--prepared", prepared) as exchange:
         first = exchange.get("/paper/status")["last_update_id"]
         last = asyncio.run(listen(exchange, found))
         told = exchange.get("/paper/opportunities")

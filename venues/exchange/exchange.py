@@ -9,7 +9,7 @@ from venues.exchange.connection import Connection
 from venues.exchange.depth import DepthStreams, GeneratedBooks, snapshot
 from venues.exchange.fault_table import FaultTable
 from venues.exchange.faults import ConnectionFault, Duplicate, Fault, Gap, HttpStatus, Reorder, Silence
-from venues.exchange.frames import EMPTY_ROW, Row, book_ticker, stream_of
+from venues.exchange.frames import EMPTY_ROW, Row, book_ticker, stream_of, ticker_with_id
 from venues.exchange.hub import Hub
 from venues.exchange.ladder import Book
 from venues.exchange.market import Market, parse_fixed8
@@ -55,12 +55,12 @@ class Exchange:
         """Return the exchange's clock, which a fault may have set wrong."""
         return time.time_ns() // 10**6 + self.skew_ms
 
-    def show(self, symbol: str, row: Row) -> None:
-        """Set a symbol's row and queue its frame for who listens."""
+    def show(self, symbol: str, row: Row, tail: bytes) -> None:
+        """Set a symbol's row and queue its frame, of which `tail` is what follows the update id, for who listens."""
         self.rows[symbol] = row
         stream = self.streams.get(symbol) or stream_of(symbol)
         if self.hub.is_heard(stream):
-            self.send(symbol, stream, book_ticker(symbol, row))
+            self.send(symbol, stream, ticker_with_id(row.update_id, tail))
         if self.depth is not None and symbol in self.depth.watched:
             self.depth.note(symbol, row)
         self.on_book_changed(symbol)

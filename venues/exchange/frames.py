@@ -24,6 +24,9 @@ class Row(NamedTuple):
     ask_qty: str
 
 
+Texts = tuple[str, str, str, str]
+"""Bid, its quantity, ask, its quantity."""
+
 ZERO: Final = "0.00000000"
 EMPTY_ROW: Final = Row(0, ZERO, ZERO, ZERO, ZERO)
 
@@ -35,10 +38,18 @@ def stream_of(symbol: str) -> str:
 
 def book_ticker(symbol: str, row: Row) -> bytes:
     """Return the payload of an individual symbol's bookTicker stream, in the real order of fields."""
-    return (
-        f'{{"u":{row.update_id},"s":"{symbol}","b":"{row.bid}","B":"{row.bid_qty}",'
-        f'"a":"{row.ask}","A":"{row.ask_qty}"}}'
-    ).encode()
+    return ticker_with_id(row.update_id, ticker_tail(symbol, row[1:]))
+
+
+def ticker_tail(symbol: str, texts: Texts) -> bytes:
+    """Return what follows the update id in a bookTicker payload."""
+    bid, bid_qty, ask, ask_qty = texts
+    return f',"s":"{symbol}","b":"{bid}","B":"{bid_qty}","a":"{ask}","A":"{ask_qty}"}}'.encode()
+
+
+def ticker_with_id(update_id: int, tail: bytes) -> bytes:
+    """Return a bookTicker payload from its update id and the rest."""
+    return b'{"u":%d%b' % (update_id, tail)
 
 
 def combined(stream: str, payload: bytes) -> bytes:

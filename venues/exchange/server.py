@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import errno
+import gc
 import os
 import signal
 import socket
@@ -115,6 +116,8 @@ def _listen(host: str, port: int) -> socket.socket:
 async def _run(settings: ExchangeSettings, state: StateFolder, listener: socket.socket) -> None:
     ledger = OpportunityLedger(settings.state_dir, state.epoch, time.time_ns())
     exchange, source = _build(settings, state, ledger)
+    # What was built stands for good: the collector need not look through it again and again.
+    gc.freeze()
     desk = Desk(exchange)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

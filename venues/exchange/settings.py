@@ -18,6 +18,9 @@ STREAMS_PER_CONNECTION_MAX: Final = 200
 # The real limit on what a client may send: JSON requests, pings and pongs together.
 INBOUND_PER_S_MAX: Final = 5
 
+# A prepared update takes about a kilobyte of memory and 15 µs of the start.
+PREPARED_MAX: Final = 1_000_000
+
 PlayOn = Literal["start", "subscribe", "command"]
 
 
@@ -44,6 +47,7 @@ class ExchangeSettings:
     pace: float = 1.0
     play_on: PlayOn = "subscribe"
     rate_per_s: float = 2000.0
+    prepared: int = 0
     opportunity_every_s: float = 2.0
     opportunity_ms: float = 300.0
     opportunity_fee_bps: int = 10
@@ -65,6 +69,10 @@ class ExchangeSettings:
         _require(self.symbols >= 3, f"--symbols {self.symbols}: a cycle needs at least 3")
         _require(self.pace >= 0, f"--pace {self.pace}: must be 0 (as fast as read) or a positive multiple")
         _require(self.rate_per_s >= 0, f"--rate {self.rate_per_s}: must be 0 (as fast as read) or positive")
+        _require(
+            self.prepared == 0 or 1_000 <= self.prepared <= PREPARED_MAX,
+            f"--prepared {self.prepared}: must be 0 (none) or 1000 to {PREPARED_MAX} updates",
+        )
         _require(self.opportunity_every_s >= 0, "--opportunity-every-s: must be 0 (none) or positive")
         _require(
             self.opportunity_every_s == 0 or self.opportunity_ms / 1e3 <= self.opportunity_every_s / 2,
@@ -108,6 +116,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--pace", type=float, default=default.pace, help="multiple of the recorded pace; 0: as fast as it is read")
     add("--play-on", choices=get_args(PlayOn), default=default.play_on, help="when a recording begins")
     add("--rate", type=float, default=default.rate_per_s, help="generated updates/s; 0: as fast as they are read")
+    add("--prepared", type=int, default=default.prepared, help="updates made ahead and played to and fro; 0: none")
     add("--opportunity-every-s", type=float, default=default.opportunity_every_s, help="0: none")
     add("--opportunity-ms", type=float, default=default.opportunity_ms, help="how long each stands")
     add("--opportunity-fee-bps", type=int, default=default.opportunity_fee_bps, help="fee a leg that each one beats")
@@ -132,6 +141,7 @@ def settings_from(arguments: argparse.Namespace) -> ExchangeSettings:
         pace=arguments.pace,
         play_on=cast(PlayOn, arguments.play_on),
         rate_per_s=arguments.rate,
+        prepared=arguments.prepared,
         opportunity_every_s=arguments.opportunity_every_s,
         opportunity_ms=arguments.opportunity_ms,
         opportunity_fee_bps=arguments.opportunity_fee_bps,

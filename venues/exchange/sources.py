@@ -9,8 +9,7 @@ from typing import Final
 from venues.exchange.depth import FAST_MS, SLOW_MS, DepthStreams
 from venues.exchange.exchange import Exchange
 from venues.exchange.frames import Row
-from venues.exchange.generator import Closed, Generator, Opened, OpportunityPlan, Step, Top
-from venues.exchange.market import format_fixed8
+from venues.exchange.generator import Closed, Generator, Opened, OpportunityPlan
 from venues.exchange.recorded import (
     BOOK_TICKER_SUFFIX,
     DEPTH_REPLY_SUFFIX,
@@ -23,6 +22,7 @@ from venues.exchange.recorded import (
 )
 from venues.exchange.recorded_depth import RecordedBooks
 from venues.exchange.settings import ExchangeSettings
+from venues.exchange.steps import LiveSteps, PreparedSteps, texts_of
 
 # The rate that opportunity times are turned into steps at where the rate itself is "as fast as read".
 _NOMINAL_RATE_PER_S: Final = 2_000.0
@@ -51,10 +51,13 @@ class GeneratedSource:
 
     def __init__(self, exchange: Exchange, generator: Generator) -> None:
         self._exchange = exchange
-        self._generator = generator
+        self._universe = generator.universe
         self._symbols = [pair.rules.symbol for pair in generator.universe.pairs]
-        for index in range(len(self._symbols)):
-            exchange.rows[self._symbols[index]] = self._row(generator.tops[index])
+        for symbol, top in zip(self._symbols, generator.tops, strict=True):
+            exchange.rows[symbol] = Row(exchange.state.next_update_id(), *texts_of(top))
+        prepared = exchange.settings.prepared
+        self._steps = PreparedSteps(generator, prepared) if prepared else LiveSteps(generator)
+        self._steps_done = 0
         rate = exchange.settings.rate_per_s or _NOMINAL_RATE_PER_S
         self._interval_steps = {speed_ms: max(1, round(rate * speed_ms / 1e3)) for speed_ms in (FAST_MS, SLOW_MS)}
 
@@ -94,43 +97,32 @@ class GeneratedSource:
 
     def _advance(self) -> None:
         exchange = self._exchange
-        step = self._generator.step()
-        if step is None:
+        told = self._steps.next()
+        self._steps_done += 1
+        if told is None:
             exchange.hub.counters["steps_without_update"] += 1
         else:
-            self._show(step)
+            update_id = exchange.state.next_update_id()
+            if told.event is not None:
+                self._record(told.event, told.symbol_index, update_id)
+            exchange.hub.counters["updates"] += 1
+            exchange.show(self._symbols[told.symbol_index], Row(update_id, *told.texts), told.tail)
         if exchange.depth is not None and exchange.depth.watched:
             self._end_intervals(exchange.depth)
-
-    def _show(self, step: Step) -> None:
-        exchange = self._exchange
-        row = self._row(self._generator.tops[step.symbol_index])
-        if step.event is not None:
-            self._record(step, row.update_id)
-        exchange.hub.counters["updates"] += 1
-        exchange.show(self._symbols[step.symbol_index], row)
 
     def _end_intervals(self, depth: DepthStreams) -> None:
         """End the depth intervals that end with this step: by steps and not by the clock, so that a seed repeats."""
         for speed_ms, steps in self._interval_steps.items():
-            if self._generator.steps_done % steps == 0:
+            if self._steps_done % steps == 0:
                 depth.end_interval(speed_ms)
 
-    def _row(self, top: Top) -> Row:
-        update_id = self._exchange.state.next_update_id()
-        bid, bid_qty, ask, ask_qty = top
-        return Row(update_id, format_fixed8(bid), format_fixed8(bid_qty), format_fixed8(ask), format_fixed8(ask_qty))
-
-    def _record(self, step: Step, update_id: int) -> None:
+    def _record(self, event: Opened | Closed, moved: int, update_id: int) -> None:
         ledger = self._exchange.ledger
-        match step.event:
+        match event:
             case Opened(_, legs, gross_return):
-                cycle = [
-                    f"{self._symbols[leg.symbol_index]}:{leg.side}"
-                    for leg in self._generator.universe.from_numeraire(legs)
-                ]
-                symbol = self._symbols[step.symbol_index]
-                ledger.opened(cycle, symbol, gross_return, time.time_ns(), update_id)
+                from_numeraire = self._universe.from_numeraire(legs)
+                cycle = [f"{self._symbols[leg.symbol_index]}:{leg.side}" for leg in from_numeraire]
+                ledger.opened(cycle, self._symbols[moved], gross_return, time.time_ns(), update_id)
             case Closed():
                 ledger.closed(time.time_ns(), update_id)
 
