@@ -85,7 +85,7 @@ class Book:
     def _opened(self, state: BookState, opened: ImageOpened) -> Reduced:
         counted = Count("image_created" if opened.created else "image_kept")
         alarm: Effect = ClearAlarm(COPY_ALARM)
-        if opened.source != "venue":
+        if opened.source == "kept_copy":
             text = "the venue is away: symbols are those of the last good listing"
             alarm = RaiseAlarm(COPY_ALARM, Severity.WARNING, text)
         if opened == state.image:

@@ -27,7 +27,7 @@ class StartEvaluator(Message, frozen=True):
 
 
 class ImageOpened(Message, frozen=True):
-    """The book image stands. `source`: where the list of symbols is from, `venue` or `kept_copy`."""
+    """The book image stands. `source`: where the list of symbols is from, `venue`, `kept_copy` or `file`."""
 
     image_id: str
     rows: int

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from kernels.book_image import NO_FEED
 from kernels.exchange_info import Symbol
@@ -33,6 +33,9 @@ class Assignment(NamedTuple):
     ladders: tuple[tuple[int, int], ...] = ()
 
 
+REPLAY_ROLE: Final = "feed.replay.0"
+
+
 def feed_role(shard: int) -> str:
     """Return the role of a shard of the spot feed."""
     return f"feed.spot.{shard}"
@@ -41,6 +44,12 @@ def feed_role(shard: int) -> str:
 def backup_role(shard: int) -> str:
     """Return the role that follows a shard's symbols a second time."""
     return f"feed.backup.{shard}"
+
+
+def replay_rows(listed: Sequence[Symbol], wanted: Sequence[str] | None) -> Assignment:
+    """Give all to the one slot of the role that plays recordings. Raises as `assign_rows`."""
+    assigned = assign_rows(listed, wanted, 1, max(1, len(listed)))
+    return assigned._replace(feeds=(Slot("replay.0", REPLAY_ROLE),))
 
 
 def assign_rows(

@@ -10,14 +10,15 @@ from pathlib import Path
 import msgspec
 from loguru import logger
 
-from actors.adapters.recorded import RecordedFileError, is_json_array, read_lines, read_whole
+from actors.adapters.recorded import is_json_array, read_whole
+from actors.adapters.recorded_stream import recorded_lines
 from kernels.book_image import NO_AGE_LIMIT
 from kernels.cycles import CycleIndex, build_index
 from kernels.evaluate import Decision
 from kernels.exchange_info import ExchangeInfoError, Symbol, parse_exchange_info
 from kernels.fees import FeeTable
 from kernels.fixed8 import parse_price, parse_rate_bps
-from kernels.replay import RecordedLine, Replay, ReplayReport, parse_line
+from kernels.replay import Replay, ReplayReport
 
 
 class CyclesReport(msgspec.Struct, frozen=True):
@@ -68,7 +69,7 @@ def replay_command(
     )
     snapshots = [path for path in paths if is_json_array(path)]
     streams = [path for path in paths if path not in snapshots]
-    merged = heapq.merge(*(_recorded(path, warn) for path in streams), key=lambda line: line.received_ns)
+    merged = heapq.merge(*(recorded_lines(path, warn) for path in streams), key=lambda line: line.received_ns)
     first = next(merged, None)
     opportunities: Iterator[Decision] = chain.from_iterable(
         chain(
@@ -93,15 +94,3 @@ def load_symbols(path: Path) -> tuple[Symbol, ...]:
         return tuple(parse_exchange_info(read_whole(path)))
     except ExchangeInfoError as error:
         raise ExchangeInfoError(f"{path}: {error}") from error
-
-
-def _recorded(path: Path, warn: Callable[[str], None]) -> Iterator[RecordedLine]:
-    """Yield a stream's lines with times that never fall, so that a line keeps its place in its file."""
-    latest_ns = 0
-    try:
-        for text in read_lines(path):
-            line = parse_line(text)
-            latest_ns = max(latest_ns, line.received_ns)
-            yield line._replace(received_ns=latest_ns)
-    except RecordedFileError as damage:
-        warn(str(damage))

@@ -18,7 +18,7 @@ from config.limits import (
     Symbols,
     SymbolsPerConnection,
 )
-from config.market import AgeClass, CaptureMegabytes, ConnectionLife, DepthLevels
+from config.market import AgeClass, CaptureMegabytes, ConnectionLife, DepthLevels, Replay
 from config.section import Section
 
 ANY_START = "*"
@@ -80,6 +80,7 @@ class Exchange(Section, frozen=True):
     failback_s: Seconds = 10.0
     lag_ms_max: Milliseconds = 400
     capture_mb_max: CaptureMegabytes = 0
+    replay: Replay = Replay()
     connection_life_s: ConnectionLife = 82_800.0
     connects_per_5_min_max: PositiveCount = 300
     weight_per_min_max: PositiveCount = 6_000
@@ -114,6 +115,17 @@ def faults_of(exchange: Exchange) -> Iterator[str]:
 def _feed_faults(exchange: Exchange) -> Iterator[str]:
     if len(set(exchange.depth_symbols)) < len(exchange.depth_symbols):
         yield f"exchange.depth_symbols is {exchange.depth_symbols}; allowed: each once. Remedy: drop the repeated"
+    if exchange.replay.paths and not exchange.replay.exchange_info:
+        yield (
+            "exchange.replay.exchange_info is '', and exchange.replay.paths has "
+            f"{len(exchange.replay.paths)} recordings; allowed: the file of their listing. Remedy: name it"
+        )
+    if exchange.replay.paths and (exchange.redundancy > 1 or exchange.depth_symbols or exchange.feed_shards > 1):
+        yield (
+            f"exchange.replay.paths has {len(exchange.replay.paths)} recordings, and exchange.redundancy is "
+            f"{exchange.redundancy}, exchange.feed_shards {exchange.feed_shards}, exchange.depth_symbols "
+            f"{exchange.depth_symbols}; allowed: 1, 1 and none. Remedy: play recordings without these"
+        )
     if exchange.symbols != "all":
         absent = [name for name in exchange.depth_symbols if name not in exchange.symbols]
         if absent:

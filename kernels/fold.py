@@ -126,6 +126,12 @@ class FeedFold:
         self.reject_line()
         return None
 
+    def begin_anew(self) -> None:
+        """A connection began where the recording has a mark of it: no row counts before its next frame, by any id."""
+        for row in np.flatnonzero(self._latest).tolist():
+            self._invalidate(row, RowStatus.GAP)
+            self._latest[row] = 0
+
     def reject_line(self) -> None:
         """Count a recorded line that is no frame (damage to the recording: it says nothing of any row)."""
         self._frames += 1

@@ -30,9 +30,10 @@ _EPOCH: Final = 1
 
 
 class LineKind(enum.Enum):
-    """What a line of a recording is: a frame with its time, a note of the recorder's, or neither."""
+    """What a line of a recording is: a frame with its time, the begin of a connection, a note, or none of these."""
 
     FRAME = enum.auto()
+    EPOCH = enum.auto()
     NOTE = enum.auto()
     BAD = enum.auto()
 
@@ -138,6 +139,9 @@ class Replay:
             return []
         if line.kind is LineKind.BAD:
             self._fold.reject_line()
+            return []
+        if line.kind is LineKind.EPOCH:
+            self._fold.begin_anew()
             return []
         now_ns = self._tick(line.received_ns)
         return self._evaluate(self._fold.apply_frame(line.frame, now_ns), now_ns)

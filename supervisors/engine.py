@@ -28,6 +28,7 @@ from actors.adapters.image_file import remove_image
 from actors.adapters.inspection import ServerAway
 from actors.adapters.ledger_check import LedgerRefused, check_ledger, release_owners
 from actors.adapters.logs import log_to_file, log_to_terminal
+from actors.adapters.market_wiring import check_replay
 from actors.adapters.redis_binary import BinaryRefused
 from actors.adapters.redis_client import Purpose, ServerKind, SettingsRefused, check_settings, connect, probe
 from actors.adapters.redis_server import EmbeddedRedis, ServerFailed
@@ -121,6 +122,7 @@ class Guardian:
 
     def run(self, fresh: bool) -> int:
         """Serve until told to stop. Raises what refuses a start (see `run_engine`)."""
+        check_replay(self.settings)
         self.run_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         with RunLock(self.run_dir) as lock:
             record = SessionRecord.load(self.run_dir)

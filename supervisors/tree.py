@@ -43,7 +43,8 @@ def _one_for_one(settings: Settings, role: str, children: tuple[ChildSpec, ...])
 
 
 def _market(settings: Settings) -> SupervisorSpec:
-    kinds = ("spot", "backup")[: settings.exchange.redundancy]
+    # Recordings take the venue's place.
+    kinds = ("replay",) if settings.exchange.replay.paths else ("spot", "backup")[: settings.exchange.redundancy]
     feeds = tuple(
         _worker(f"feed.{kind}.{shard}", "feed", shard=str(shard))
         for kind in kinds

@@ -25,11 +25,12 @@ from actors.adapters.book_audit import BookAudit
 from actors.adapters.book_snapshot import BookSnapshot
 from actors.adapters.driver_thread import DriverThread
 from actors.adapters.image_file import FeedSlot, MappedImage, open_image, remove_dead_folders, withdraw_record
+from actors.adapters.recorded import read_whole
 from actors.adapters.venue_budget import VenueBudget, VenueLimits
 from actors.adapters.venue_rest import LISTING_WEIGHT, VenueAway, VenueRest
 from actors.age_limits import AgeClasses, age_limits_ns
 from actors.failover import FailoverTerms, Pair, decide_pair, health_of
-from actors.market_rows import Assignment, assign_rows
+from actors.market_rows import Assignment, assign_rows, replay_rows
 from actors.messages import AnyMessage, BookStatus, ImageOpened, OpenImage
 from actors.ports import Clock
 from kernels.book_image import NO_FEED, BookImage
@@ -50,6 +51,7 @@ HOLD_DOWN_STALES: Final = 4
 
 FROM_VENUE: Final = "venue"
 FROM_COPY: Final = "kept_copy"
+FROM_FILE: Final = "file"
 _PATH: Final = "/api/v3/exchangeInfo"
 
 
@@ -58,7 +60,7 @@ class ListingChanged(RuntimeError):
 
 
 class BookOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """`symbols` None: all that the venue lists."""
+    """`symbols` None: all that the venue lists. `replayed_info`: the recordings' listing; no venue is asked."""
 
     role: str
     run_dir: str
@@ -73,6 +75,7 @@ class BookOptions(msgspec.Struct, frozen=True, kw_only=True):
     depth_symbols: tuple[str, ...] = ()
     depth_levels_max: int = 20
     redundancy: int = 1
+    replayed_info: str = ""
     failback_s: float = 10.0
     lag_ms_max: int = 400
     limits: VenueLimits = VenueLimits()
@@ -132,8 +135,9 @@ class BookDriver(DriverThread):
             self._ages = age_limits_ns(names, options.age_ms_max, options.age_classes)
             if self._open_bus is not None:
                 self._snapshot = BookSnapshot(image, names, self._open_bus, self._clock, self._ages, stale_ns)
-            self.worker.spawn(self._audits(), "book.audit")
-            self.worker.spawn(self._ask_again(rest, assignment, source), "book.ask_again")
+            if source != FROM_FILE:
+                self.worker.spawn(self._audits(), "book.audit")
+                self.worker.spawn(self._ask_again(rest, assignment, source), "book.ask_again")
             while True:
                 self._report(mapped)
                 self._write_snapshot()
@@ -149,6 +153,9 @@ class BookDriver(DriverThread):
     # ---- what the venue lists
 
     async def _listing(self, rest: VenueRest) -> tuple[Assignment, str]:
+        if self._options.replayed_info:
+            listed = parse_exchange_info(read_whole(Path(self._options.replayed_info)))
+            return replay_rows(listed, self._options.symbols), FROM_FILE
         loop = asyncio.get_running_loop()
         backoff = Backoff(0.05, 2.0, self._random_unit)
         copy, began = self._run_dir / COPY_NAME, loop.time()

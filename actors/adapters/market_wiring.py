@@ -14,6 +14,7 @@ from actors.adapters.evaluator_driver import EvaluatorDriver, EvaluatorOptions
 from actors.adapters.feed_driver import FeedDriver, FeedOptions
 from actors.adapters.health_wiring import opportunity_limits
 from actors.adapters.redis_client import Purpose, connect
+from actors.adapters.replay_driver import ReplayDriver, ReplayOptions
 from actors.adapters.venue_budget import VenueLimits
 from actors.age_limits import AgeClasses
 from actors.book import Book
@@ -44,6 +45,7 @@ def book(context: BuildContext) -> tuple[Book, BookDriver]:
         depth_symbols=exchange.depth_symbols,
         depth_levels_max=exchange.depth_levels_max,
         redundancy=exchange.redundancy,
+        replayed_info=exchange.replay.exchange_info if exchange.replay.paths else "",
         failback_s=exchange.failback_s,
         lag_ms_max=exchange.lag_ms_max,
         limits=limits_of(exchange),
@@ -57,9 +59,19 @@ def book(context: BuildContext) -> tuple[Book, BookDriver]:
     return Book(context.role), driver
 
 
-def feed(context: BuildContext) -> tuple[Feed, FeedDriver]:
-    """One shard of the spot feed."""
+def feed(context: BuildContext) -> tuple[Feed, FeedDriver | ReplayDriver]:
+    """One shard of the spot feed, or what plays recordings in its place."""
     exchange = context.settings.exchange
+    if exchange.replay.paths:
+        replayed = ReplayOptions(
+            role=context.role,
+            run_dir=context.run_dir,
+            paths=exchange.replay.paths,
+            pace=exchange.replay.pace,
+            header_write_ms=exchange.header_write_ms,
+            header_stale_ms=exchange.header_stale_ms,
+        )
+        return Feed(context.role), ReplayDriver(replayed, SystemClock())
     options = FeedOptions(
         role=context.role,
         run_dir=context.run_dir,
@@ -139,3 +151,19 @@ def counts_of(limits: Decimal | Mapping[str, Decimal]) -> int | Mapping[str, int
     if isinstance(limits, Mapping):
         return {asset: int(amount * SCALE) for asset, amount in limits.items()}
     return int(limits * SCALE)
+
+
+def check_replay(settings: Settings) -> None:
+    """Raise SettingsError where a recording, or its listing, cannot be opened."""
+    replay = settings.exchange.replay
+    named = {f"paths[{number}]": path for number, path in enumerate(replay.paths)}
+    if named:
+        named["exchange_info"] = replay.exchange_info
+    for field, path in named.items():
+        try:
+            with open(path, "rb"):
+                pass
+        except OSError as error:
+            raise SettingsError(
+                f"exchange.replay.{field} is {path!r}: {error.strerror}. Remedy: name a file that can be read"
+            ) from error

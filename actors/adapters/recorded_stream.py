@@ -1,0 +1,42 @@
+"""The frames of a recording with their times, whichever form it has: a capture file, or lines of `<time> <frame>`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from actors.adapters.capture_file import is_capture, previous, read_capture
+from actors.adapters.recorded import RecordedFileError, read_lines
+from kernels.replay import LineKind, RecordedLine, parse_line
+
+
+def recorded_lines(path: Path, warn: Callable[[str], None]) -> Iterator[RecordedLine]:
+    """Yield a recording's lines, with times that never fall, so that a line keeps its place in its file.
+
+    Of a capture file the one before it, where it lies beside, comes first. A file that breaks off is read as far as it
+    goes, and `warn` is told. Raises RecordedFileError where it cannot be opened.
+    """
+    latest_ns = 0
+    try:
+        for line in _captured(path) if _is_capture(path) else map(parse_line, read_lines(path)):
+            latest_ns = max(latest_ns, line.received_ns)
+            yield line._replace(received_ns=latest_ns)
+    except RecordedFileError as damage:
+        warn(str(damage))
+
+
+def _is_capture(path: Path) -> bool:
+    try:
+        return is_capture(path)
+    except OSError as error:
+        raise RecordedFileError(f"{path}: {error.strerror or error}; check the path") from error
+
+
+def _captured(path: Path) -> Iterator[RecordedLine]:
+    before = previous(path)
+    for part in (before, path) if before.exists() else (path,):
+        for received_ns, frame in read_capture(part):
+            if frame is None:
+                yield RecordedLine(LineKind.EPOCH, received_ns, b"")
+            else:
+                yield RecordedLine(LineKind.FRAME, received_ns, frame)
