@@ -21,6 +21,7 @@ from actors.book import Book
 from actors.evaluator import Evaluator
 from actors.feed import Feed
 from config.exchange import ANY_START, Exchange
+from config.schema import Settings, SettingsError
 from kernels.evaluator import StartMax
 from kernels.fees import FeeTable
 from kernels.fixed8 import SCALE, parse_rate_bps
