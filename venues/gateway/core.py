@@ -186,8 +186,8 @@ class GatewayCore:
         """Let the gateway's time be this from now on, durably; what became due by it happens."""
         self.ahead_ns = now_ns - self._machine_ns()
         self._pending.append(ClockSet(ahead_ns=self.ahead_ns))
-        self._restart_ns = self._next_restart_ns()
         self.advance()
+        self._restart_ns = self._next_restart_ns()
 
     # ---- sessions
 
