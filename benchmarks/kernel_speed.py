@@ -7,28 +7,24 @@ import time
 import numpy as np
 import orjson
 
+from benchmarks.market import SEED, made_up_frames, made_up_symbols, settled_tops
 from benchmarks.report import Measured, compared, spread_of
 from kernels.book_image import BookImage, FeedCounters, FeedWriter, format_image, layout
 from kernels.cycles import BUY, CycleIndex, build_index
 from kernels.evaluator import Evaluator
-from kernels.exchange_info import Symbol, parse_exchange_info
 from kernels.fees import FeeTable
 from kernels.fixed8 import SCALE
 from kernels.fold import FeedFold
 from kernels.frames import SymbolTable
 from kernels.warm import warm
-from venues.exchange.frames import Row, book_ticker, combined, stream_of
-from venues.exchange.generator import Generator, OpportunityPlan, Top
-from venues.exchange.market import format_fixed8
-from venues.exchange.universe import Universe, made_up_universe
+from venues.exchange.generator import Top
+from venues.exchange.universe import made_up_universe
 
-SEED = 7
 SYMBOLS = 600
 """About what the recorded listing of 2019 has."""
 FRAMES = 20_000
 FRAMES_A_READ = 100
 PARSED_MIN = 800_000.0
-NEVER = OpportunityPlan(0, 1, 10, 1, 1)
 NOW_NS = 1_760_000_000_000_000_000
 
 
@@ -38,8 +34,8 @@ def parse(quick: bool) -> list[Measured]:
     """
     warm()
     universe = made_up_universe(SYMBOLS, SEED)
-    frames = _frames(universe, FRAMES // 10 if quick else FRAMES)
-    table = SymbolTable(_listed(universe))
+    frames = [frame for _, frame in made_up_frames(SYMBOLS, SEED, FRAMES // 10 if quick else FRAMES)]
+    table = SymbolTable(made_up_symbols(universe))
     reads = [frames[at : at + FRAMES_A_READ] for at in range(0, len(frames), FRAMES_A_READ)]
     batched, single, bare = [], [], []
     for _ in range(3 if quick else 25):
@@ -94,12 +90,12 @@ def _bare_row(frame: bytes) -> tuple[str, float, float, float, float]:
 def evaluate(quick: bool) -> list[Measured]:
     """One changed row: of the symbol that lies in the median number of cycles, and of the one that lies in most."""
     universe = made_up_universe(SYMBOLS, SEED)
-    symbols = _listed(universe)
+    symbols = made_up_symbols(universe)
     index = build_index(symbols)
     touched = np.diff(index.row_start)
     by_cycles = np.argsort(touched, kind="stable")
     by_cycles = by_cycles[touched[by_cycles] > 0]
-    tops = _settled(universe).tops
+    tops = settled_tops(universe)
     evaluator = Evaluator(index, _image(tops, len(symbols)), fees=FeeTable(75_000))
     rounds = 200 if quick else 5_000
     figures = _evaluated("evaluate.median_symbol", evaluator, int(by_cycles[len(by_cycles) // 2]), tops, rounds)
@@ -135,31 +131,6 @@ def _bare_best(index: CycleIndex, cycles: list[int], tops: list[Top]) -> float:
             gross *= SCALE / top.ask if side == BUY else top.bid / SCALE
         best = max(best, gross)
     return best
-
-
-def _listed(universe: Universe) -> tuple[Symbol, ...]:
-    names = [pair.rules.symbol for pair in universe.pairs]
-    return parse_exchange_info(universe.market.info_reply(names, 0, 1))
-
-
-def _settled(universe: Universe) -> Generator:
-    generator = Generator(universe, NEVER, SEED, 1)
-    for _ in range(5_000):
-        generator.step()
-    return generator
-
-
-def _frames(universe: Universe, count: int) -> list[bytes]:
-    generator = Generator(universe, NEVER, SEED, 1)
-    frames: list[bytes] = []
-    while len(frames) < count:
-        step = generator.step()
-        if step is None:
-            continue
-        name, top = universe.pairs[step.symbol_index].rules.symbol, generator.tops[step.symbol_index]
-        row = Row(len(frames) + 1, *(format_fixed8(value) for value in (top.bid, top.bid_qty, top.ask, top.ask_qty)))
-        frames.append(combined(stream_of(name), book_ticker(name, row)))
-    return frames
 
 
 def _image(tops: list[Top], rows: int) -> BookImage:

@@ -11,6 +11,7 @@ from msgspec import Meta
 from config.limits import (
     AMOUNT_MAX,
     Bps,
+    Cpu,
     FeedShards,
     Milliseconds,
     PositiveCount,
@@ -35,6 +36,8 @@ class Exchange(Section, frozen=True):
     No URL: the paper exchange's, as it wrote it down. Liveness: a feed writes its header at least every
     `header_write_ms`, and its rows count for nothing once it is `header_stale_ms` old. A row counts up to `age_ms_max`,
     or to that of the first `age_class` that matches its symbol.
+
+    `feed_cpus`: shard N reads and writes on the processor at place N, going round; none: wherever the system puts it.
 
     `start_asset`: an asset, several in the order of preference, or `*`: any. `start_amount_max`: the most that a cycle
     puts in, in its start asset; one figure for all, or a table by asset (with `*`, cycles then begin at the first of
@@ -69,6 +72,7 @@ class Exchange(Section, frozen=True):
     net_return_bps_min: Bps = 5.0
     start_amount_max: Decimal | Mapping[str, Decimal] = Decimal(1_000)
     feed_shards: FeedShards = 1
+    feed_cpus: tuple[Cpu, ...] = ()
     symbols_per_connection_max: SymbolsPerConnection = 200
     header_write_ms: Milliseconds = 50
     header_stale_ms: Milliseconds = 250

@@ -38,5 +38,8 @@ SYMBOLS_PER_CONNECTION_MAX = 200
 """The spot exchange's documentation says 1,024 streams a connection; asked for more than 200 in one address it answered
 HTTP 414, and a feed of all its symbols came up without any (field note 6). So 200, and no setting goes above it."""
 
+Cpu = Annotated[int, Meta(ge=0, le=4_095)]
+"""A processor's number, as the system counts them."""
+
 SymbolsPerConnection = Annotated[int, Meta(ge=1, le=SYMBOLS_PER_CONNECTION_MAX)]
 FeedShards = Annotated[int, Meta(ge=1, le=32)]

@@ -45,9 +45,8 @@ class Block:
         self.words[place * WORDS_A_PLACE + 1] = array.size
 
 
-def _opened(dtype: Any, signature_name: str, *, mutable: bool = True, columns: int = 0) -> Any:
-    """Return an intrinsic that opens a place; with `columns` as a matrix of so many."""
-    kind = types.Array(dtype, 2 if columns else 1, "C", readonly=not mutable)
+def _opened(dtype: Any, signature_name: str, *, mutable: bool = True) -> Any:
+    kind = types.Array(dtype, 1, "C", readonly=not mutable)
 
     def typed(typing_context: Any, block: Any, place: Any) -> tuple[Any, Callable[..., Any]] | None:
         if not isinstance(block, types.Array) or block.dtype != types.int64 or not isinstance(place, types.Integer):
@@ -60,20 +59,13 @@ def _opened(dtype: Any, signature_name: str, *, mutable: bool = True, columns: i
         address = builder.load(builder.gep(block.data, [at]))
         length = builder.load(builder.gep(block.data, [builder.add(at, ir.Constant(at.type, 1))]))
         data = builder.inttoptr(address, context.get_data_type(dtype).as_pointer())
-        n_bytes = dtype.bitwidth // 8
-        itemsize = context.get_constant(types.intp, n_bytes)
-        if columns:
-            wide = context.get_constant(types.intp, columns)
-            shape = [builder.sdiv(length, wide), wide]
-            strides = [context.get_constant(types.intp, columns * n_bytes), itemsize]
-        else:
-            shape, strides = [length], [itemsize]
+        itemsize = context.get_constant(types.intp, dtype.bitwidth // 8)
         view = context.make_array(kind)(context, builder)
         populate_array(
             view,
             data=data,
-            shape=cgutils.pack_array(builder, shape),
-            strides=cgutils.pack_array(builder, strides),
+            shape=cgutils.pack_array(builder, [length]),
+            strides=cgutils.pack_array(builder, [itemsize]),
             itemsize=itemsize,
             meminfo=None,
         )
@@ -89,8 +81,17 @@ int64s_in = _opened(types.int64, "int64s_in")
 read_only_int64s_in = _opened(types.int64, "read_only_int64s_in", mutable=False)
 """`read_only_int64s_in(block, place)`: an int64 vector that may only be read."""
 
+read_only_int32s_in = _opened(types.int32, "read_only_int32s_in", mutable=False)
+"""`read_only_int32s_in(block, place)`: an int32 vector that may only be read."""
+
 int32s_in = _opened(types.int32, "int32s_in")
 """`int32s_in(block, place)`: an int32 vector."""
 
+uint32s_in = _opened(types.uint32, "uint32s_in")
+"""`uint32s_in(block, place)`: a uint32 vector, whose elements are indices without a look at their sign."""
+
 uint8s_in = _opened(types.uint8, "uint8s_in")
 """`uint8s_in(block, place)`: a uint8 vector."""
+
+float64s_in = _opened(types.float64, "float64s_in")
+"""`float64s_in(block, place)`: a float64 vector."""

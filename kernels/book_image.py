@@ -161,6 +161,13 @@ class BookImage:
         at = self.layout.rings_at + self._feed(feed) * self.layout.ring_words
         return _read_only(self._words[at : at + seqlock.RING_HEAD_WORDS + self.layout.ring_slots])
 
+    @property
+    def rings(self) -> Int64s:
+        """All rings, one after another, each of `layout.ring_words`; read-only."""
+        return _read_only(
+            self._words[self.layout.rings_at : self.layout.rings_at + self.layout.n_feeds * self.layout.ring_words]
+        )
+
     def rows_of(self, feed: int) -> npt.NDArray[np.int32]:
         """Return the rows that a feed writes, ascending."""
         return np.flatnonzero(self.row_feed == self.primary(feed)).astype(np.int32)

@@ -10,13 +10,12 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from kernels import seqlock
 from kernels.book_image import LIVENESS_NS_MAX, NO_AGE_LIMIT, BookImage, Row, Verdict
 from kernels.cycles import BUY, CycleIndex
 from kernels.evaluate import Decision, LadderUsed, Refusal, Terms, decide, gross_return
 from kernels.fees import FeeTable
 from kernels.image_layout import NO_LADDER
-from kernels.screen import kept_factors, screen_rows, screen_threshold
+from kernels.screen import Screen, kept_factors, screen_threshold
 
 Int32s = npt.NDArray[np.int32]
 StartMax = int | Mapping[str, int] | None
@@ -75,17 +74,9 @@ class Evaluator:
         self.age_ns_max = np.broadcast_to(np.asarray(age_ns_max, dtype=np.int64), (len(index.symbols),)).copy()
         self.liveness_ns_max = liveness_ns_max
         self.refusals: Counter[Refusal] = Counter()
-        self._limits = (self.age_ns_max, liveness_ns_max, screen_threshold(net_return_min))
-        self._index = (index.row_start, index.row_cycles, index.legs, index.sides, index.lengths)
-        self._image = (image.rows, image.row_feed, image.feeds)
-        self._kept = kept_factors(self.fees_e8)
-        self._every_row = np.arange(len(index.symbols), dtype=np.int32)
-        n_rows = len(index.symbols)
-        self._scratch = (
-            np.zeros(len(index) + 1, dtype=np.int64), np.zeros(n_rows, dtype=np.int64), np.zeros((2, n_rows)),
-        )  # fmt: skip
-        self._out = np.zeros(max(len(index), 1), dtype=np.int32)
-        self._tally = np.zeros(seqlock.N_VERDICTS, dtype=np.int64)
+        self.screen = Screen(
+            index, image, kept_factors(self.fees_e8), self.age_ns_max, liveness_ns_max, screen_threshold(net_return_min)
+        )
         self._candidates = 0
 
     def on_rows(self, changed: Int32s, now_ns: int) -> list[Decision]:
@@ -93,17 +84,15 @@ class Evaluator:
 
         Those without a `refusal` are opportunities. Rows are read again for the decision, which is of what it read.
         """
-        count = screen_rows(
-            changed, self._index, self._image, self._kept, self._limits, now_ns, self._scratch, self._out, self._tally
-        )
-        self._candidates += count
-        decisions = [self.decide(cycle, now_ns) for cycle in self._out[:count].tolist()]
-        self.refusals.update(one.refusal for one in decisions if one.refusal is not None)
-        return decisions
+        return self._decided(self.screen.rows(changed, now_ns), now_ns)
+
+    def on_turn(self, now_ns: int) -> list[Decision]:
+        """Take what the image's rings announced since the last turn, as `on_rows`; `screen.changed` then holds it."""
+        return self._decided(self.screen.turn(now_ns), now_ns)
 
     def scan(self, now_ns: int) -> list[Decision]:
         """Evaluate every cycle: after an overrun, and at the start."""
-        return self.on_rows(self._every_row, now_ns)
+        return self._decided(self.screen.all(now_ns), now_ns)
 
     def decide(self, cycle: int, now_ns: int) -> Decision:
         """Decide one cycle on its rows as they stand now."""
@@ -134,8 +123,16 @@ class Evaluator:
     @property
     def counters(self) -> EvaluationCounters:
         """What was evaluated and what was skipped, since the start."""
-        live, invalid, feed_dead, aged, busy = self._tally.tolist()
+        live, invalid, feed_dead, aged, busy = self.screen.tally.tolist()
         return EvaluationCounters(live, invalid, feed_dead, aged, busy, self._candidates)
+
+    def _decided(self, found: int, now_ns: int) -> list[Decision]:
+        if not found:
+            return []
+        self._candidates += found
+        decisions = [self.decide(cycle, now_ns) for cycle in self.screen.candidates(found)]
+        self.refusals.update(one.refusal for one in decisions if one.refusal is not None)
+        return decisions
 
     def _read(self, row: int, now_ns: int) -> tuple[Verdict, Row]:
         verdict, found = self.image.read_live_row(row, now_ns, int(self.age_ns_max[row]), self.liveness_ns_max)

@@ -1,5 +1,7 @@
 """The evaluator's driver: sleeps on the wake socket, drains the feeds' rings, evaluates, tells.
 
+Told to spin, it does not sleep: it looks at the rings without a pause, and at its loop's other work every SPIN_NS.
+
 In a thread of its own rather than in the actor's loop: a turn of the actor system's loop costs more than the
 evaluation it would start. Commands: `StartEvaluator`. Events: `EvaluatorReady`, `OpportunityFound` (at most 200 a
 second), `EvaluatorStatus` about once a second, `IncidentRecorded` where the reference disagrees (at most 10 a
@@ -22,25 +24,27 @@ import numpy.typing as npt
 from actors.adapters.driver_thread import DriverThread
 from actors.adapters.feed_driver import ImageLost, wait_for_image
 from actors.adapters.image_file import MappedImage
+from actors.adapters.pinning import pin_thread
 from actors.adapters.wake import WakeReceiver
 from actors.age_limits import AgeClasses, age_limits_ns
 from actors.messages import AnyMessage, EvaluatorReady, EvaluatorStatus, IncidentRecorded, StartEvaluator
 from actors.opportunity_gate import OpportunityGate
 from actors.ports import Clock
-from kernels.book_image import BookImage, RingReader
+from kernels.book_image import BookImage
 from kernels.cycles import CYCLES_MAX, build_index
+from kernels.evaluate import Decision
 from kernels.evaluator import NO_FEES, Evaluator, StartMax
 from kernels.fees import FeeTable
-from kernels.latency_histogram import FRAME_TO_TOLD, new_histogram, record, to_sparse
+from kernels.latency_histogram import FRAME_TO_DECISION, FRAME_TO_TOLD, new_histogram, record, to_sparse
 from kernels.reference_check import ReferenceCheck
 from kernels.row_tally import tally_rows
 
 STATUS_S: Final = 1.0
 TICKS_A_STATUS: Final = 4
-BATCHES_A_TURN_MAX: Final = 8
 REFERENCE_STEP_S: Final = 0.005
 """Between two cycles of the reference, which take a third of a millisecond each."""
 INCIDENTS_A_SAMPLE_MAX: Final = 10
+SPIN_NS: Final = 1_000_000
 
 
 class EvaluatorOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,6 +63,8 @@ class EvaluatorOptions(msgspec.Struct, frozen=True, kw_only=True):
     header_stale_ms: int = 250
     dry_run: bool = True
     reference_every_s: float = 0.0
+    spin: bool = False
+    cpu: int | None = None
 
 
 class EvaluatorDriver(DriverThread):
@@ -73,19 +79,20 @@ class EvaluatorDriver(DriverThread):
         self._evaluator: Evaluator
         self._gate: OpportunityGate
         self._ages: npt.NDArray[np.int64]
-        self._rings: list[tuple[RingReader, npt.NDArray[np.int32]]] = []
         self._changes = 0
         self._wakes = 0
         self._more = False
         self._lives: list[bool] = []
         self._deferred_seen = 0
         self._rescans = 0
-        self._told = new_histogram()
+        self._told, self._decided = new_histogram(), new_histogram()
+        self._overruns = 0
+        self._spins = 0
 
     @property
     def latencies(self) -> dict[str, dict[str, int]]:
-        """From the receipt of the frame that opened an opportunity to the word of it."""
-        return {FRAME_TO_TOLD: to_sparse(self._told)}
+        """From a frame's receipt to the decision on its row; from the one that opened an opportunity to its word."""
+        return {FRAME_TO_DECISION: to_sparse(self._decided), FRAME_TO_TOLD: to_sparse(self._told)}
 
     @property
     def counters(self) -> dict[str, int]:
@@ -101,6 +108,7 @@ class EvaluatorDriver(DriverThread):
         self.worker.spawn(self._run(command.epoch), "evaluator")
 
     async def _run(self, epoch: int) -> None:
+        pin_thread(self._options.cpu)
         mapped = self._mapped = await wait_for_image(self._run_dir, writable=False)
         options, image = self._options, mapped.image
         index = build_index(mapped.record.symbols, options.starts, options.cycle_lengths, options.cycles_max)
@@ -115,12 +123,16 @@ class EvaluatorDriver(DriverThread):
             age_ns_max=self._ages,
             liveness_ns_max=options.header_stale_ms * 1_000_000,
         )
+        self._decided = self._evaluator.screen.latency
         self._gate = OpportunityGate(self._evaluator, f"{options.role}:e{epoch}", options.dry_run)
-        self._wake = WakeReceiver(self._run_dir)
-        self._rings = ring_readers(image)
+        if not options.spin:
+            self._wake = WakeReceiver(self._run_dir)
         self._scan()
         self.worker.emit(EvaluatorReady(mapped.record.image_id, len(index.symbols), len(index)))
-        asyncio.get_running_loop().add_reader(self._wake.fileno(), self._woken)
+        if self._wake is not None:
+            asyncio.get_running_loop().add_reader(self._wake.fileno(), self._woken)
+        else:
+            self.worker.spawn(self._spin(), "evaluator.spin")
         if options.reference_every_s:
             self.worker.spawn(self._check(options.reference_every_s), "reference")
         while True:
@@ -158,21 +170,27 @@ class EvaluatorDriver(DriverThread):
         self._wake.clear()
         self._turn()
 
+    async def _spin(self) -> None:
+        while True:
+            until_ns = self._clock.now_ns() + SPIN_NS
+            while self._clock.now_ns() < until_ns:
+                self._turn()
+            self._spins += 1
+            await asyncio.sleep(0)
+
     def _turn(self) -> None:
-        more = False
-        for ring, rows in self._rings:
-            for _ in range(BATCHES_A_TURN_MAX):
-                changed = ring.drain()
-                if changed is None:
-                    self._evaluate(rows)
-                elif len(changed) == 0:
-                    break
-                else:
-                    self._changes += len(changed)
-                    self._evaluate(changed)
-            else:
-                more = True
-        if more and not self._more:
+        """Take what the rings announced, decide, tell."""
+        evaluator, screen = self._evaluator, self._evaluator.screen
+        decisions = evaluator.on_turn(self._clock.now_ns())
+        changed = screen.changed
+        if len(changed):
+            self._changes += len(changed)
+            self._tell(changed, decisions)
+            screen.record(self._clock.now_ns())
+        for feed in screen.overrun:
+            self._overruns += 1
+            self._evaluate(evaluator.image.announced_by(feed))
+        if screen.is_more and not self._more and self._wake is not None:
             self._more = True
             asyncio.get_running_loop().call_soon(self._again)
 
@@ -199,7 +217,9 @@ class EvaluatorDriver(DriverThread):
 
     def _evaluate(self, changed: npt.NDArray[np.int32]) -> None:
         now_ns = self._clock.now_ns()
-        decisions = self._evaluator.on_rows(changed, now_ns)
+        self._tell(changed, self._evaluator.on_rows(changed, now_ns))
+
+    def _tell(self, changed: npt.NDArray[np.int32], decisions: list[Decision]) -> None:
         for found in self._gate.take(changed, decisions, self._clock.now_ns()):
             self.worker.emit(found)
             record(self._told, self._clock.now_ns() - found.ts_event_ns)
@@ -215,13 +235,12 @@ class EvaluatorDriver(DriverThread):
             "aged": counters.skipped_aged,
             "busy": counters.skipped_busy,
         }
-        overruns = sum(ring.overruns for ring, _ in self._rings)
         status = EvaluatorStatus(
             changes=self._changes,
             evaluations=counters.evaluated,
             candidates=counters.candidates,
             skipped=skipped,
-            overruns=overruns,
+            overruns=self._overruns,
             rows_valid=tally.live,
             rows_invalid=tally.not_live,
         )
@@ -231,15 +250,11 @@ class EvaluatorDriver(DriverThread):
         progress |= {f"refused.{reason.value}": count for reason, count in self._evaluator.refusals.items()}
         progress |= {f"opportunities.{name}": count for name, count in self._gate.counts.items()}
         progress |= {
-            "overruns": overruns,
+            "overruns": self._overruns,
             "wakes": self._wakes,
+            "spins": self._spins,
             "rescans": self._rescans,
             "standing": self._gate.standing,
         }
         progress |= {"rows_valid": tally.live, "rows_invalid": tally.not_live}
         self.worker.emit(status, key="status")
-
-
-def ring_readers(image: BookImage) -> list[tuple[RingReader, npt.NDArray[np.int32]]]:
-    """Return a reader of every feed's ring, from now on, with the rows that it announces."""
-    return [(RingReader(image, feed), image.announced_by(feed)) for feed in range(image.layout.n_feeds)]

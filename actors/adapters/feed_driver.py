@@ -20,6 +20,7 @@ from actors.adapters.depth_snapshots import DepthSnapshots
 from actors.adapters.driver_thread import DriverThread
 from actors.adapters.feed_connection import FeedConnection, Fold, SlotTerms, ticker_streams
 from actors.adapters.image_file import MappedImage, find_image
+from actors.adapters.pinning import pin_thread
 from actors.adapters.venue_budget import VenueBudget, VenueLimits
 from actors.adapters.venue_rest import VenueRest
 from actors.adapters.wake import WakeSender
@@ -56,6 +57,7 @@ class FeedOptions(msgspec.Struct, frozen=True, kw_only=True):
     capture_mb_max: int = 0
     connection_life_s: float = 82_800.0
     limits: VenueLimits = VenueLimits()
+    cpu: int | None = None
 
 
 class FeedDriver(DriverThread):
@@ -97,6 +99,7 @@ class FeedDriver(DriverThread):
         self.worker.spawn(self._run(command.epoch), "feed")
 
     async def _run(self, role_epoch: int) -> None:
+        pin_thread(self._options.cpu)
         mapped = self._mapped = await wait_for_image(self._run_dir, writable=True)
         options, image = self._options, mapped.image
         table = SymbolTable(mapped.record.symbols)

@@ -83,6 +83,7 @@ def feed(context: BuildContext) -> tuple[Feed, FeedDriver | ReplayDriver]:
         capture_mb_max=exchange.capture_mb_max,
         connection_life_s=exchange.connection_life_s,
         limits=limits_of(exchange),
+        cpu=feed_cpu(exchange, context.role),
     )
     return Feed(context.role), FeedDriver(options, SystemClock(), random.Random().random)
 
@@ -118,10 +119,18 @@ def evaluator(context: BuildContext) -> tuple[Evaluator, EvaluatorDriver]:
         age_classes=age_classes_of(exchange),
         header_stale_ms=exchange.header_stale_ms,
         dry_run=settings.evaluator.dry_run,
+        spin=settings.evaluator.spin,
+        cpu=settings.evaluator.cpu,
     )
     return Evaluator(context.role, settings.evaluator.dry_run, opportunity_limits(settings.alarms)), EvaluatorDriver(
         options, SystemClock()
     )
+
+
+def feed_cpu(exchange: Exchange, role: str) -> int | None:
+    """Return the processor of a feed's shard, None for any."""
+    shard = int(role.rpartition(".")[2])
+    return exchange.feed_cpus[shard % len(exchange.feed_cpus)] if exchange.feed_cpus else None
 
 
 def fees_of(exchange: Exchange) -> FeeTable:

@@ -213,7 +213,7 @@ def test_an_opportunity_that_the_screen_misses_is_seen() -> None:
         if made is None:
             continue
         check = made[1]
-        check._twin._limits = (*check._twin._limits[:2], 2.0)
+        check._twin.screen.bounds[0] = 2.0
         missed += run(check)
     assert {one.kind for one in missed} == {Disagreement.MISSED}
     assert all(one.answer is not None and one.answer.refusal == "" and one.decision is None for one in missed)

@@ -19,7 +19,7 @@ from kernels.evaluator import Evaluator
 from kernels.exchange_info import Symbol
 from kernels.fees import FeeTable
 from kernels.fixed8 import COUNT_MAX, SCALE
-from kernels.screen import RELATIVE_ERROR, kept_factors, screen_rows, screen_threshold
+from kernels.screen import RELATIVE_ERROR, Screen, kept_factors, screen_threshold
 
 PAIRS = [("BTC", "USDT"), ("ETH", "USDT"), ("ETH", "BTC"), ("BNB", "USDT"), ("BNB", "BTC"), ("BNB", "ETH")]
 SYMBOLS = [Symbol(base + quote, "TRADING", base, quote) for base, quote in PAIRS]
@@ -37,22 +37,13 @@ def image_of(prices: list[tuple[int, int]]) -> tuple[BookImage, FeedWriter]:
 
 
 def screened(image: BookImage, fees_e8: list[int], threshold: float) -> set[int]:
-    out = np.zeros(len(INDEX), dtype=np.int32)
-    tally = np.zeros(seqlock.N_VERDICTS, dtype=np.int64)
-    count = screen_rows(
-        np.arange(len(SYMBOLS), dtype=np.int32),
-        (INDEX.row_start, INDEX.row_cycles, INDEX.legs, INDEX.sides, INDEX.lengths),
-        (image.rows, image.row_feed, image.feeds),
-        kept_factors(np.array(fees_e8, dtype=np.int64)),
-        (np.full(len(SYMBOLS), 2**62), 250_000_000, threshold),
-        NOW_NS,
-        (np.zeros(len(INDEX) + 1, dtype=np.int64), np.zeros(len(SYMBOLS), dtype=np.int64), np.zeros((2, len(SYMBOLS)))),
-        out,
-        tally,
-    )
-    assert tally.tolist() == [len(INDEX), 0, 0, 0, 0]
-    found = out[:count].tolist()
+    ages = np.full(len(SYMBOLS), 2**62)
+    screen = Screen(INDEX, image, kept_factors(np.array(fees_e8)), ages, 250_000_000, threshold)
+    found = screen.candidates(screen.rows(np.arange(len(SYMBOLS), dtype=np.int32), NOW_NS))
+    assert screen.tally.tolist() == [len(INDEX), 0, 0, 0, 0]
     assert len(found) == len(set(found))
+    assert screen.candidates(screen.all(NOW_NS)) == sorted(found)
+    assert screen.tally.tolist() == [2 * len(INDEX), 0, 0, 0, 0]
     return set(found)
 
 

@@ -17,6 +17,7 @@ COMPILED = [path for path in sorted(KERNELS.glob("*.py")) if re.search(r"@njit|i
 CALLERS = [path for path in COMPILED if re.search(r"^COMPILED_WITH", path.read_text(), re.MULTILINE)]
 
 SCRIPT = """
+ENTRIES = ("_fold_frames", "_screen_rows", "_screen_all", "_turn", "_record")
 import sys
 from numba.core.registry import CPUDispatcher
 from kernels import evaluator, fees, fixed8_bytes, frame_fold, frame_scan, ladder, screen, seqlock, warm
@@ -26,7 +27,7 @@ def compiled():
     for module in (fixed8_bytes, frame_fold, frame_scan, ladder, screen, seqlock):
         for name, value in vars(module).items():
             here = isinstance(value, CPUDispatcher) and value.py_func.__module__ == module.__name__
-            if here and (name[0] != "_" or name == "_fold_frames"):
+            if here and (name[0] != "_" or name in ENTRIES):
                 found[f"{module.__name__}.{name}"] = len(value.signatures)
     return found
 
@@ -56,6 +57,9 @@ reading = BookImage(memoryview(buffer).toreadonly())
 watcher = evaluator.Evaluator(build_index(symbols, "A"), reading, fees=fees.FeeTable(10), age_ns_max=7)
 watcher.on_rows(ring.drain(), 1)
 watcher.scan(2)
+writer.write_row(2, 1, 1, 2, 1, 2, 2)
+watcher.on_turn(3)
+watcher.screen.record(4)
 watcher.gross_returns(2)
 image.read_live_row(2, 1)
 pairs = np.ones((5, 2), dtype=np.int64)
