@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import itertools
+import threading
 from collections import Counter
+from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
 from random import Random
@@ -12,7 +16,7 @@ import pytest
 
 from tests.venues.account_oracle import UNIT, NaiveExchange, Resting
 from tests.venues.exchange_client import SignedClient
-from tests.venues.exchange_process import ExchangeProcess
+from tests.venues.exchange_process import ExchangeProcess, wait_until
 from venues.exchange.api_error import ApiError
 from venues.exchange.commission import CommissionPlan, commission
 from venues.exchange.market import made_up_listing, market_of
@@ -362,30 +366,51 @@ def test_records_fold_to_the_state_that_they_were_made_of(tmp_path: Path) -> Non
 
 
 @pytest.mark.process
-def test_what_was_told_outlives_kill_9_and_no_id_comes_twice(tmp_path: Path) -> None:
-    options = ["--rate", "200", "--opportunity-every-s", "0", "--symbols", "12"]
+def test_what_was_told_outlives_kill_9_in_the_midst_of_orders_and_no_id_comes_twice(tmp_path: Path) -> None:
+    options = ["--rate", "200", "--opportunity-every-s", "0", "--symbols", "12", "--orders-per-10s", "1000"]
     told: dict[int, dict[str, object]] = {}
-    trade_ids: list[int] = []
+    asked = 0
     exchange = ExchangeProcess(tmp_path, *options)
     try:
-        for _ in range(4):
+        for life in range(4):
             exchange.restart()
             client = SignedClient(exchange)
-            for number, before in told.items():
-                kept = client.good("GET", "/api/v3/order", symbol="BTCUSDT", orderId=number)
-                assert (kept["clientOrderId"], kept["executedQty"]) == (before["clientOrderId"], before["executedQty"])
-            for _ in range(5):
-                reply = client.order("BTCUSDT", "BUY", "MARKET", quantity="0.0002")
-                assert reply["orderId"] not in told
-                told[reply["orderId"]] = reply
-                trade_ids += [fill["tradeId"] for fill in reply["fills"]]
-            balances = client.balances()
-            exchange.kill9()
-            exchange.start()
-            assert SignedClient(exchange).balances() == balances
-        assert len(set(trade_ids)) == len(trade_ids)
-        listed = SignedClient(exchange).good("GET", "/api/v3/myTrades", symbol="BTCUSDT")
-        assert [one["id"] for one in listed] == trade_ids
+            rows = client.good("GET", "/api/v3/allOrders", symbol="BTCUSDT", limit=1000)
+            kept = {row["orderId"]: row for row in rows}
+            assert [
+                number for number, before in told.items() if kept[number]["executedQty"] != before["executedQty"]
+            ] == []
+            assert len(told) <= len(kept) <= asked
+            conserved(client)
+            killer = threading.Thread(target=kill_at, args=(exchange, told, len(told) + 10 + life))
+            killer.start()
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                while True:
+                    asked += 1
+                    reply = client.order("BTCUSDT", "BUY" if asked % 2 else "SELL", "MARKET", quantity="0.0002")
+                    assert reply["orderId"] not in told
+                    told[reply["orderId"]] = reply
+            killer.join(30)
     finally:
         if exchange.process is not None and exchange.process.poll() is None:
-            assert exchange.stop() == 0
+            exchange.kill9()
+
+
+def kill_at(exchange: ExchangeProcess, told: dict[int, dict[str, object]], goal: int) -> None:
+    """Kill the exchange as soon as so many replies are in: the next request is under way."""
+    wait_until(lambda: len(told) >= goal, 30.0, lambda: f"{len(told)} of {goal} told")
+    exchange.kill9()
+
+
+def conserved(client: SignedClient) -> None:
+    """What the account holds is what it began with and what its trades did, to the last unit."""
+    expected = {"USDT": Decimal(10_000), "BTC": Decimal(1)}
+    rows = client.good("GET", "/api/v3/myTrades", symbol="BTCUSDT", limit=1000)
+    assert [row["id"] for row in rows] == list(range(1, len(rows) + 1))
+    for row in rows:
+        sign = 1 if row["isBuyer"] else -1
+        expected["BTC"] += sign * Decimal(row["qty"])
+        expected["USDT"] -= sign * Decimal(row["quoteQty"])
+        expected[row["commissionAsset"]] -= Decimal(row["commission"])
+    held = client.balances()
+    assert {asset: held[asset] for asset in expected} == {asset: (one, 0) for asset, one in expected.items()}
