@@ -47,6 +47,7 @@ MINUTE_NS = 60_000_000_000
 ONE_CYCLE_ALARM = "one_cycle_takes_most"
 JUMP_ALARM = "opportunity_rate_jump"
 FALL_ALARM = "opportunity_rate_fall"
+STANDS_ALARM = "opportunity_stands"
 
 
 class OpportunityLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,6 +56,7 @@ class OpportunityLimits(msgspec.Struct, frozen=True, kw_only=True):
     window_ns: int = MINUTE_NS
     one_cycle_count_min: int = 10
     one_cycle_share: float = 0.6
+    stands_ns: int = 30_000_000_000
     rate: RateLimits = RATE_LIMITS
 
 
@@ -70,7 +72,8 @@ class Seen(msgspec.Struct, frozen=True):
 
 class EvaluatorState(msgspec.Struct, frozen=True):
     """`windows`: opportunities in each whole window before this one, newest last; `window`: the one in progress, 0
-    before the first of an incarnation. `asked`: handed to the executor and not yet ended, by id, since when.
+    before the first of an incarnation. `asked`: handed to the executor and not yet ended, by id, since when. `stands`:
+    the cycle of an opportunity that stands for too long, empty for none.
     """
 
     ready: EvaluatorReady | None = None
@@ -83,6 +86,7 @@ class EvaluatorState(msgspec.Struct, frozen=True):
     windows: tuple[int, ...] = ()
     alarms: tuple[str, ...] = ()
     asked: Mapping[str, int] = {}
+    stands: str = ""
 
 
 Reduced = tuple[EvaluatorState, tuple[Effect, ...]]
@@ -134,8 +138,12 @@ class Evaluator:
                 return (state if ready == state.ready else msgspec.structs.replace(state, ready=ready)), ()
             case OpportunityFound() as found:
                 return self._found(state, found, now_ns)
-            case EvaluatorStatus():
-                return self._settle(self._counted(state, now_ns), now_ns)
+            case EvaluatorStatus() as status:
+                stands = " ".join(status.longest_cycle) if status.longest_ns >= self._limits.stands_ns else ""
+                counted = self._counted(state, now_ns)
+                if stands != state.stands:
+                    counted = msgspec.structs.replace(counted, stands=stands)
+                return self._settle(counted, now_ns)
             case CycleOutcome(attempt_id=attempt_id):
                 left = {name: since for name, since in state.asked.items() if name != attempt_id}
                 return msgspec.structs.replace(state, asked=left), (Count("cycles_ended"),)
@@ -189,6 +197,8 @@ class Evaluator:
         )
         if most is not None:
             raised[ONE_CYCLE_ALARM] = f"{most.taken} of the last window's {most.total} opportunities are on {most.name}"
+        if state.stands:
+            raised[STANDS_ALARM] = f"{state.stands} has stood for {limits.stands_ns / 1e9:g} s and more"
         match judge_rate(state.windows, state.window_count, limits.rate):
             case Jump(came=came, usual=usual):
                 raised[JUMP_ALARM] = f"{came} opportunities in this window; {usual:.1f} a window were usual"

@@ -115,7 +115,10 @@ class OpportunityFound(Message, frozen=True):
 
 
 class EvaluatorStatus(Message, frozen=True):
-    """An evaluator's driver, about once a second: totals since this incarnation began."""
+    """An evaluator's driver, about once a second: totals since this incarnation began.
+
+    `longest_cycle`, `longest_ns`: of the opportunities that stand, the one that has for longest; empty and 0 for none.
+    """
 
     changes: int
     evaluations: int
@@ -124,6 +127,8 @@ class EvaluatorStatus(Message, frozen=True):
     overruns: int
     rows_valid: int
     rows_invalid: int
+    longest_cycle: tuple[str, ...] = ()
+    longest_ns: int = 0
 
 
 class BookStatus(Message, frozen=True):

@@ -32,7 +32,7 @@ class OpportunityGate:
         self._evaluator = evaluator
         self._prefix = prefix
         self._dry_run = dry_run
-        self._standing: set[int] = set()
+        self._standing: dict[int, int] = {}
         self._number = 0
         self._second = 0
         self._told_in_second = 0
@@ -41,6 +41,13 @@ class OpportunityGate:
     def standing(self) -> int:
         """How many opportunities stand."""
         return len(self._standing)
+
+    def find_longest(self, now_ns: int) -> tuple[tuple[str, ...], int]:
+        """Return the cycle that has stood for longest, and for how long in ns; ((), 0) where none stands."""
+        if not self._standing:
+            return (), 0
+        cycle = min(self._standing, key=self._standing.__getitem__)
+        return self._evaluator.index.describe(cycle), now_ns - self._standing[cycle]
 
     def take(self, changed: npt.NDArray[np.int32], decisions: list[Decision], now_ns: int) -> list[OpportunityFound]:
         """Take the decisions on the cycles of the changed rows; return the opportunities that opened.
@@ -60,7 +67,7 @@ class OpportunityGate:
             if not self._confirmed(decision, now_ns):
                 self.counts["unconfirmed"] += 1
                 continue
-            self._standing.add(cycle)
+            self._standing[cycle] = now_ns
             if self._may_tell(now_ns):
                 told.append(self._told(decision))
         return told
@@ -68,12 +75,16 @@ class OpportunityGate:
     def recheck(self, now_ns: int) -> None:
         """Look at what stands: a feed that died changes no row."""
         gone = [cycle for cycle in self._standing if self._evaluator.decide(cycle, now_ns).refusal is not None]
-        self._standing.difference_update(gone)
+        self._forget(gone)
+
+    def _forget(self, gone: list[int]) -> None:
+        for cycle in gone:
+            del self._standing[cycle]
 
     def _close(self, changed: set[int], found: dict[int, Decision]) -> None:
         legs_of = self._evaluator.index.legs_of
         gone = [cycle for cycle in self._standing if cycle not in found and not changed.isdisjoint(legs_of(cycle)[0])]
-        self._standing.difference_update(gone)
+        self._forget(gone)
 
     def _confirmed(self, decision: Decision, now_ns: int) -> bool:
         evaluator = self._evaluator

@@ -25,6 +25,7 @@ class Alarms(Section, frozen=True):
     window_s: Seconds = 60.0
     one_cycle_count_min: PositiveCount = 10
     one_cycle_share: Fraction = 0.6
+    stands_s: Seconds = 30.0
     rate_jump_factor: Factor = 10.0
     rate_jump_count_min: PositiveCount = 10
     expected_min: PositiveCount = 20

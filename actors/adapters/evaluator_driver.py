@@ -235,6 +235,7 @@ class EvaluatorDriver(DriverThread):
             "aged": counters.skipped_aged,
             "busy": counters.skipped_busy,
         }
+        longest_cycle, longest_ns = self._gate.find_longest(self._clock.now_ns())
         status = EvaluatorStatus(
             changes=self._changes,
             evaluations=counters.evaluated,
@@ -243,6 +244,8 @@ class EvaluatorDriver(DriverThread):
             overruns=self._overruns,
             rows_valid=tally.live,
             rows_invalid=tally.not_live,
+            longest_cycle=longest_cycle,
+            longest_ns=longest_ns,
         )
         progress = self.worker.progress
         progress |= {"changes": status.changes, "evaluations": status.evaluations, "candidates": status.candidates}

@@ -21,6 +21,7 @@ def opportunity_limits(alarms: Alarms) -> OpportunityLimits:
         window_ns=round(alarms.window_s * _S_NS),
         one_cycle_count_min=alarms.one_cycle_count_min,
         one_cycle_share=alarms.one_cycle_share,
+        stands_ns=round(alarms.stands_s * _S_NS),
         rate=RateLimits(alarms.rate_jump_factor, alarms.rate_jump_count_min, alarms.expected_min),
     )
 

@@ -14,6 +14,7 @@ from actors.evaluator import (
     MINUTE_NS,
     ONE_CYCLE_ALARM,
     RECENT_MAX,
+    STANDS_ALARM,
     Evaluator,
     EvaluatorState,
 )
@@ -148,6 +149,19 @@ def test_a_jump_from_next_to_none_needs_no_hundreds() -> None:
     state, _ = after(NEW, [1, 2], MINUTE_NS, 10 * MINUTE_NS)
     _, raised = after(state, [at % 5 for at in range(15)], 12 * MINUTE_NS, 4 * SECOND_NS)
     assert raised == {JUMP_ALARM}
+
+
+def test_an_opportunity_that_anybody_could_have_taken_and_nobody_does_is_called_out_while_it_stands() -> None:
+    legs = found(3).cycle
+    long = msgspec.structs.replace(STATUS, longest_cycle=legs, longest_ns=30 * SECOND_NS)
+    almost = msgspec.structs.replace(long, longest_ns=30 * SECOND_NS - 1)
+    assert step(ROLE, SEEN, almost) == (SEEN, ())
+    state, effects = step(ROLE, SEEN, long)
+    assert [(type(one), one.name) for one in effects] == [(RaiseAlarm, STANDS_ALARM)]  # type: ignore[union-attr]
+    assert " ".join(legs) in effects[0].text  # type: ignore[union-attr]
+    longer = msgspec.structs.replace(long, longest_ns=99 * SECOND_NS)
+    assert step(ROLE, state, longer)[0] is state, "the journal does not grow by it"
+    assert step(ROLE, state, STATUS)[1] == (ClearAlarm(STANDS_ALARM),)
 
 
 def test_time_in_which_nothing_ran_is_no_history_of_nothing() -> None:

@@ -70,6 +70,15 @@ def test_an_opportunity_is_told_once_however_its_rows_change_while_it_stands(mar
     assert market.gate.standing == 1
 
 
+def test_the_one_that_has_stood_for_longest_is_known_with_its_time(market: Market) -> None:
+    assert market.gate.find_longest(NOW_NS) == ((), 0)
+    (told,) = market.change(CROSS, CHEAP, NOW_NS)
+    market.change(CROSS, CHEAP - 1, NOW_NS + 5)
+    assert market.gate.find_longest(NOW_NS + 70) == (told.cycle, 70)
+    market.change(CROSS, FAIR, NOW_NS + 80)
+    assert market.gate.find_longest(NOW_NS + 90) == ((), 0)
+
+
 def test_one_that_closed_and_opened_again_is_another(market: Market) -> None:
     ids = []
     for _ in range(3):

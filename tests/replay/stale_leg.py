@@ -82,6 +82,7 @@ class Story:
         self.overflowing: set[str] = set()
         self.truth: dict[str, float] = {}
         self.drift_bps = 0.0
+        self.drift_bps_max = 37.0
         self.frozen_ns = 0
         self.told: list[Told] = []
         self.changes = 0
@@ -104,7 +105,7 @@ class Story:
     def _move(self) -> None:
         """True prices: USDT's move in common, and from the freeze on ETHBTC falls away from where it froze."""
         if self.frozen_ns:
-            self.drift_bps = min(37.0, (self.now_ns - self.frozen_ns) / S * 0.5)
+            self.drift_bps = min(self.drift_bps_max, (self.now_ns - self.frozen_ns) / S * 0.5)
         noise = {name: 1 + self.random.gauss(0, 1.5) / 10_000 for name in (one.name for one in SYMBOLS)}
         ethbtc = 0.06 * (1 - self.drift_bps / 10_000)
         plain = {"BTCUSDT": 50_000.0, "ETHBTC": ethbtc, "ETHUSDT": 50_000 * ethbtc, "BNBBTC": 0.01, "BNBUSDT": 500.0}
@@ -159,7 +160,7 @@ class Story:
                     self.alarms.discard(name)
 
     def _look(self) -> None:
-        self._reduce(EvaluatorStatus(0, 0, 0, {}, 0, 0, 0))
+        self._reduce(EvaluatorStatus(0, 0, 0, {}, 0, 0, 0, *self.gate.find_longest(self.now_ns)))
         fold, counters = self.fold, self.evaluator.counters
         feed = {"frames": fold.frames, "parsed": fold.parsed, "quantity_capped": fold.quantity_capped}
         feed |= {f"capped.{SYMBOLS[row].name}": count for row, count in fold.capped_rows.items()}

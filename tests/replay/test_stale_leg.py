@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import pytest
 
-from actors.evaluator import JUMP_ALARM, ONE_CYCLE_ALARM
+from actors.evaluator import JUMP_ALARM, ONE_CYCLE_ALARM, STANDS_ALARM
 from kernels.book_image import NO_AGE_LIMIT, FeedWriter
 from kernels.fold import NOTHING_CHANGED, FeedFold
 from kernels.frames import RowUpdate, SymbolTable, parse_frame
@@ -77,6 +77,18 @@ def test_field_note_4_with_the_defect_planted_the_false_opportunities_are_called
     for name in (ONE_CYCLE_ALARM, JUMP_ALARM):
         assert story.raised[name] - false[0].ns <= MINUTE_NS, name
     assert story.raised[ROWS_SILENT] < false[0].ns, "the frozen row is called out before the first of them"
+
+
+def test_field_note_4_drifted_so_far_that_the_false_opportunity_never_closes_is_called_out_because_it_stands() -> None:
+    """Told once, so that neither share nor rate says anything."""
+    story = quiet_market(Story(DroppingFold, NO_AGE_LIMIT))
+    story.drift_bps_max = 80.0
+    story.freeze(silence=False)
+    story.run(90)
+    opened_ns = next(one.ns for one in story.told if not one.is_true)
+    story.run(120)
+    assert story.raised[STANDS_ALARM] - opened_ns <= MINUTE_NS
+    assert STANDS_ALARM in story.alarms
 
 
 def test_field_note_8_a_frozen_price_is_called_out_while_its_connection_beats() -> None:
