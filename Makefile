@@ -12,7 +12,7 @@ SEED   ?= 1
 CLIENTS := ib_async ibapi
 client_stamp = .venv-$(1)/.installed-$(shell cksum < tests/venues/clients/$(1).lock | cut -d' ' -f1)
 
-.PHONY: run test clients check sim chaos bench lock clean
+.PHONY: run test clients check sim chaos chaos-cycles bench lock clean
 
 run: $(STAMP)
 	@$(BIN)/python run.py $(ARGS)
@@ -45,6 +45,9 @@ sim: $(STAMP)
 chaos: $(STAMP)
 	@$(BIN)/python -m tests.chaos --runs $(RUNS) --seed $(SEED)
 	@$(BIN)/python -m tests.chaos --points --seed $(SEED)
+
+chaos-cycles: $(STAMP)
+	@$(BIN)/python -m tests.chaos --cycles --runs $(RUNS) --seed $(SEED) --seconds 30
 
 bench: $(STAMP)
 	@$(BIN)/python -m benchmarks $(ARGS)

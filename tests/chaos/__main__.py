@@ -1,7 +1,7 @@
 """`python -m tests.chaos --runs 20 --seed 1`: whole engines under load, processes killed at random, books compared.
 
 A seed fixes what is done and in which order, not when each process gets to run. `--points`: every fault point of
-every role instead.
+every role instead. `--cycles`: engines that carry cycles out, on an exchange that loses answers.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.chaos.cycles import run_cycles
 from tests.chaos.kills import SECONDS, run_kills
 from tests.chaos.points import SENDS, crash_points, run_plan
 
@@ -27,10 +28,12 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, help="of the first; the next have the next ones")
     parser.add_argument("--seconds", type=float, default=SECONDS, help="of killing in each run")
     parser.add_argument("--points", action="store_true", help="crash at every point of every role")
+    parser.add_argument("--cycles", action="store_true", help="carry cycles out instead")
     parser.add_argument("--role", choices=sorted(SENDS), help="with --points: of this role only")
     parser.add_argument("--say", action="store_true", help="tell each act")
     arguments = parser.parse_args()
-    failed = _points(arguments) if arguments.points else _kills(arguments)
+    work = _points if arguments.points else _cycles if arguments.cycles else _kills
+    failed = work(arguments)
     print(f"{failed} runs failed")
     return 1 if failed else 0
 
@@ -45,6 +48,21 @@ def _kills(arguments: argparse.Namespace) -> int:
 
     for seed in range(arguments.seed, arguments.seed + arguments.runs):
         command = f"python -m tests.chaos --runs 1 --seed {seed} --seconds {arguments.seconds} --say"
+        failed += not _run(f"seed {seed}", command, seed, once)
+    print(f"in all: {_counted(total)}")
+    return failed
+
+
+def _cycles(arguments: argparse.Namespace) -> int:
+    failed, total = 0, Counter[str]()
+
+    def once(run_dir: Path, seed: int) -> str:
+        done = run_cycles(run_dir, seed, arguments.seconds, arguments.say)
+        total.update(done)
+        return _counted(done)
+
+    for seed in range(arguments.seed, arguments.seed + arguments.runs):
+        command = f"python -m tests.chaos --cycles --runs 1 --seed {seed} --seconds {arguments.seconds} --say"
         failed += not _run(f"seed {seed}", command, seed, once)
     print(f"in all: {_counted(total)}")
     return failed
