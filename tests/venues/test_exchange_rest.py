@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -85,7 +87,19 @@ def test_depth_shows_the_book_with_an_update_id_that_rises(exchange: ExchangePro
     ("path", "code", "message"),
     [
         ("/api/v3/depth?symbol=NOSUCH", -1121, "Invalid symbol."),
-        ("/api/v3/ticker/bookTicker?symbol=btcusdt", -1121, "Invalid symbol."),
+        (
+            "/api/v3/ticker/bookTicker?symbol=btcusdt",
+            -1100,
+            "Illegal characters found in parameter 'symbol'; legal range is '^[\\w\\-._&&[^a-z]]{1,50}$'.",
+        ),
+        ("/api/v3/ping?now=1", -1101, "Too many parameters; expected '0' and received '1'."),
+        ("/api/v3/depth?symbol=BTCUSDT&symbol=ETHBTC", -1101, "Duplicate values for a parameter detected."),
+        (
+            "/api/v3/depth?symbol=BTCUSDT&levels=5",
+            -1104,
+            "Not all sent parameters were read; read '1' parameter(s) but was sent '2'.",
+        ),
+        ("/api/v3/depth?symbol=BTCUSDT&limit=0", -1130, "Data sent for parameter 'limit' is not valid."),
         ("/api/v3/exchangeInfo?symbols=%5B%22BTCUSDT%22,%22NOSUCH%22%5D", -1121, "Invalid symbol."),
         ("/api/v3/depth", -1102, "Mandatory parameter 'symbol' was not sent, was empty/null, or malformed."),
         ("/api/v3/ticker/bookTicker?symbol=", -1105, "Parameter 'symbol' was empty."),
@@ -112,6 +126,23 @@ def test_a_wrong_question_gets_the_real_error_body(
 ) -> None:
     status, _, reply = exchange.request(path)
     assert (status, reply) == (400, {"code": code, "msg": message})
+
+
+@pytest.mark.parametrize("method", ["HEAD", "OPTIONS", "POST", "DELETE"])
+@pytest.mark.parametrize("path", ["/api/v3/depth?symbol=BTCUSDT", "/api/v3/nosuch", "/stream", "/", "/paper/fault"])
+def test_other_methods_and_unknown_routes_are_refused_and_nothing_breaks(
+    exchange: ExchangeProcess, method: str, path: str
+) -> None:
+    request = urllib.request.Request(exchange.base_url + path, method=method)
+    try:
+        with urllib.request.urlopen(request, timeout=20) as reply:
+            status = reply.status
+    except urllib.error.HTTPError as error:
+        with error:
+            status = error.code
+    assert 200 <= status < 500
+    assert exchange.get("/api/v3/ping") == {}
+    assert "Traceback" not in exchange.output()
 
 
 def test_every_reply_tells_the_weight_used_this_minute(exchange: ExchangeProcess) -> None:

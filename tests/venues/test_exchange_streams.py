@@ -130,6 +130,11 @@ def test_the_combined_form_is_a_property_that_can_be_read_and_set(exchange: Exch
         ('{"method":"SUBSCRIBE","params":"btcusdt@bookTicker","id":1}', 2),
         ('{"method":"GET_PROPERTY","params":["colour"],"id":1}', 0),
         ('{"method":"SET_PROPERTY","params":["combined","yes"],"id":1}', 1),
+        ('{"method":"GET_PROPERTY","params":[true],"id":1}', 2),
+        ('{"method":"SUBSCRIBE","params":[true],"id":1}', 2),
+        ('{"method":"SUBSCRIBE","params":["btcusdt@bookTicker"],"id":1.5}', 2),
+        ("[1]", 2),
+        ("", 3),
     ],
 )
 def test_a_wrong_request_gets_an_error_and_the_connection_goes_on(
@@ -141,6 +146,29 @@ def test_a_wrong_request_gets_an_error_and_the_connection_goes_on(
             assert (await reply_to(ws, {"method": "LIST_SUBSCRIPTIONS", "id": 2}))["result"] == []
 
     asyncio.run(check())
+
+
+@pytest.mark.parametrize("request_id", [1, -5, "a1", None])
+def test_a_reply_and_an_error_carry_the_id_of_their_request(exchange: ExchangeProcess, request_id: object) -> None:
+    async def check() -> None:
+        async with connected(exchange, "/ws") as ws:
+            assert (await reply_to(ws, {"method": "LIST_SUBSCRIPTIONS", "id": request_id}))["id"] == request_id
+            assert (await reply_to(ws, {"method": "DANCE", "id": request_id}))["id"] == request_id
+
+    asyncio.run(check())
+
+
+def test_a_message_too_large_ends_its_connection_and_no_other(exchange: ExchangeProcess) -> None:
+    async def check() -> None:
+        async with connected(exchange, "/ws") as large, connected(exchange, "/ws") as other:
+            await large.send_str("x" * 100_000)
+            message = await large.receive()
+            assert (message.type, message.data) == (aiohttp.WSMsgType.CLOSE, 1009)
+            await other.send_bytes(b"\x00\xff")
+            assert (await reply_to(other, {"method": "LIST_SUBSCRIPTIONS", "id": 2}))["result"] == []
+
+    asyncio.run(check())
+    assert "Traceback" not in exchange.output()
 
 
 @pytest.mark.parametrize(("count", "status"), [(200, 101), (201, 414), (5_000, 414)])

@@ -5,6 +5,7 @@ Forms: the exchange's spot REST documentation (market data endpoints, error code
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -12,7 +13,7 @@ from typing import Final
 import msgspec
 from aiohttp import web
 
-from venues.exchange.api_error import ApiError, error_response
+from venues.exchange.api_error import ApiError, error_response, illegal, missing
 from venues.exchange.connection import FrameAccount
 from venues.exchange.exchange import Exchange, UnknownSymbolError
 from venues.exchange.faults import Fault
@@ -22,9 +23,13 @@ from venues.exchange.order_faults import OrderFault
 from venues.exchange.sources import RecordedSource
 from venues.exchange.state import OpportunityRecord
 
+# Of the documentation, which allows letters of every script but small Latin ones.
+_SYMBOL_RANGE: Final = "^[\\w\\-._&&[^a-z]]{1,50}$"
+_SYMBOL: Final = re.compile(r"(?:(?![a-z])[\w\-.]){1,50}")
 _DEPTH_LIMIT_DEFAULT: Final = 100
 _DEPTH_LIMIT_MAX: Final = 5_000
 _WEIGHT_INFO: Final = 20
+_INFO_PARAMETERS: Final = ("symbol", "symbols", "permissions", "showPermissionSets", "symbolStatus")
 
 
 class _ErrorBody(msgspec.Struct):
@@ -103,11 +108,15 @@ class RestApi:
     def routes(self) -> list[web.RouteDef]:
         """Return the routes; a symbol that no route could carry is percent-encoded UTF-8."""
         return [
-            web.get("/api/v3/ping", self._charged(lambda _: 1, self._ping)),
-            web.get("/api/v3/time", self._charged(lambda _: 1, self._time)),
-            web.get("/api/v3/exchangeInfo", self._charged(lambda _: _WEIGHT_INFO, self._exchange_info)),
-            web.get("/api/v3/ticker/bookTicker", self._charged(_ticker_weight, self._book_ticker)),
-            web.get("/api/v3/depth", self._charged(_depth_weight, self._depth)),
+            web.get("/api/v3/ping", self._charged(lambda _: 1, self._ping, ())),
+            web.get("/api/v3/time", self._charged(lambda _: 1, self._time, ())),
+            web.get(
+                "/api/v3/exchangeInfo", self._charged(lambda _: _WEIGHT_INFO, self._exchange_info, _INFO_PARAMETERS)
+            ),
+            web.get(
+                "/api/v3/ticker/bookTicker", self._charged(_ticker_weight, self._book_ticker, ("symbol", "symbols"))
+            ),
+            web.get("/api/v3/depth", self._charged(_depth_weight, self._depth, ("symbol", "limit"))),
             web.get("/paper/status", self._status),
             web.get("/paper/frames", self._frames),
             web.get("/paper/opportunities", self._opportunities),
@@ -134,7 +143,10 @@ class RestApi:
         return _json(_ErrorBody(-1003, text), refusal.status, {"Retry-After": str(refusal.retry_after_s)})
 
     def _charged(
-        self, weight_of: Callable[[web.Request], int], handler: Callable[[web.Request], bytes]
+        self,
+        weight_of: Callable[[web.Request], int],
+        handler: Callable[[web.Request], bytes],
+        parameters: tuple[str, ...],
     ) -> Callable[[web.Request], Awaitable[web.Response]]:
         async def handle(request: web.Request) -> web.Response:
             self._exchange.hub.counters["requests"] += 1
@@ -147,6 +159,7 @@ class RestApi:
                 response = self.refusal_response(refusal)
             else:
                 try:
+                    _check_parameters(request, parameters)
                     response = web.Response(body=handler(request), content_type="application/json")
                 except ApiError as error:
                     response = error_response(error)
@@ -178,7 +191,7 @@ class RestApi:
     def _depth(self, request: web.Request) -> bytes:
         symbols = self._symbols_asked(request)
         if not symbols or "symbol" not in request.query:
-            raise ApiError(-1102, "Mandatory parameter 'symbol' was not sent, was empty/null, or malformed.")
+            raise missing("symbol")
         return self._exchange.depth_reply(symbols[0], _depth_limit(request))
 
     def _symbols_asked(self, request: web.Request) -> list[str] | None:
@@ -199,6 +212,8 @@ class RestApi:
             return None
         if not all(asked):
             raise ApiError(-1105, "Parameter 'symbol' was empty.")
+        if any(_SYMBOL.fullmatch(symbol) is None for symbol in asked):
+            raise illegal("symbols" if "symbols" in query else "symbol", _SYMBOL_RANGE)
         if any(symbol not in self._exchange.market.entries for symbol in asked):
             raise ApiError(-1121, "Invalid symbol.")
         return asked
@@ -283,8 +298,24 @@ def _ticker_weight(request: web.Request) -> int:
 def _depth_limit(request: web.Request) -> int:
     text = request.query.get("limit", str(_DEPTH_LIMIT_DEFAULT))
     if not (text.isascii() and text.isdigit()):
-        raise ApiError(-1100, "Illegal characters found in parameter 'limit'; legal range is '^[0-9]{1,20}$'.")
+        raise illegal("limit", "^[0-9]{1,20}$")
+    if not int(text):
+        raise ApiError(-1130, "Data sent for parameter 'limit' is not valid.")
     return min(int(text), _DEPTH_LIMIT_MAX)
+
+
+def _check_parameters(request: web.Request, known: tuple[str, ...]) -> None:
+    """Refuse what the endpoint does not take. Raises ApiError."""
+    sent = [name for name, _ in request.query.items()]
+    if len(set(sent)) != len(sent):
+        raise ApiError(-1101, "Duplicate values for a parameter detected.")
+    if len(sent) > len(known):
+        raise ApiError(-1101, f"Too many parameters; expected '{len(known)}' and received '{len(sent)}'.")
+    read = sum(name in known for name in sent)
+    if read != len(sent):
+        raise ApiError(
+            -1104, f"Not all sent parameters were read; read '{read}' parameter(s) but was sent '{len(sent)}'."
+        )
 
 
 def _depth_weight(request: web.Request) -> int:

@@ -111,10 +111,16 @@ class WebSocketFace:
         try:
             request = msgspec.json.decode(text, type=_Request)
         except msgspec.ValidationError as error:
-            return _Error(2, f"Invalid request: {error}")
+            told = "request ID must be an unsigned integer" if "$.id" in str(error) else str(error)
+            return _Error(2, f"Invalid request: {told}")
         except msgspec.DecodeError as error:
             return _Error(3, f"Invalid JSON: {error}")
         streams = [param for param in request.params if isinstance(param, str)]
+        if request.method in ("SUBSCRIBE", "UNSUBSCRIBE") and len(streams) != len(request.params):
+            return _Error(2, "Invalid request: stream name must be a string", request.id)
+        is_of_property = request.method in ("GET_PROPERTY", "SET_PROPERTY")
+        if is_of_property and request.params and not isinstance(request.params[0], str):
+            return _Error(2, "Invalid request: property name must be a string", request.id)
         match request.method:
             case "SUBSCRIBE":
                 return self._subscribe(connection, streams, request.id)
@@ -127,15 +133,16 @@ class WebSocketFace:
                 return _Result(connection.is_combined, request.id)
             case "SET_PROPERTY" if len(request.params) == 2 and request.params[0] == "combined":
                 if not isinstance(request.params[1], bool):
-                    return _Error(1, "Invalid value type: expected Boolean")
+                    return _Error(1, "Invalid value type: expected Boolean", request.id)
                 connection.is_combined = request.params[1]
                 return _Result(None, request.id)
             case "GET_PROPERTY" | "SET_PROPERTY":
                 return _Error(0, "Unknown property", request.id)
             case None:
-                return _Error(2, "Invalid request: missing field `method`")
+                return _Error(2, "Invalid request: missing field `method`", request.id)
             case _:
-                return _Error(2, f"Invalid request: unknown variant {request.method}, expected one of {_METHODS}")
+                text = f"Invalid request: unknown variant {request.method}, expected one of {_METHODS}"
+                return _Error(2, text, request.id)
 
     def _subscribe(self, connection: Connection, streams: list[str], request_id: int | str | None) -> _Result | _Error:
         limit = self._exchange.settings.streams_per_connection_max
