@@ -124,6 +124,9 @@ class FeedConnection:
         """`on_rows` is called when rows changed, once a read; `guard` ends the process for an exception in it."""
         self.reason = "not connected yet"
         self.totals = SlotTotals()
+        self.lag = new_histogram()
+        """Of each ping's time there and back, over all connections of this incarnation."""
+        self._measured: tuple[Link | None, int] = (None, 0)
         self.latency = new_histogram()
         """From the first frame of a read to the rows of all its frames, counted once a frame."""
         self._terms, self._image, self._make_fold, self._budget = terms, image, make_fold, budget
@@ -270,6 +273,10 @@ class FeedConnection:
         gaps = pulse.gaps
         beat = pulse.tick(now_ns)
         self.totals.gaps += pulse.gaps - gaps
+        if pulse.answered == pulse.asked and self._measured != (link, pulse.answered):
+            self._measured = link, pulse.answered
+            if pulse.answered:
+                record(self.lag, pulse.lag_ns)
         if beat is Beat.DEAD:
             self.reason = "no answer to a ping: half-open"
             link.cut()

@@ -31,7 +31,7 @@ from kernels.depth_fold import DepthFold
 from kernels.depth_frames import DEPTH_KIND
 from kernels.fold import FeedFold
 from kernels.frames import SymbolTable
-from kernels.latency_histogram import FRAME_TO_ROW, merge, new_histogram, record, to_sparse
+from kernels.latency_histogram import FRAME_TO_ROW, merge, new_histogram, quantile_ns, record, to_sparse
 
 IMAGE_S_MAX: Final = 30.0
 CAPPED_SHOWN_MAX: Final = 100
@@ -207,6 +207,9 @@ class FeedDriver(DriverThread):
         progress["beats_withheld"] = sum(total.beats_withheld for total in totals)
         progress["ticks_late"] = sum(total.gaps for total in totals)
         progress["held_down"] = sum(total.held_down for total in totals)
+        for name, one in connections.items():
+            for per_mille in (500, 990):
+                progress[f"lag_us.{name}.p{per_mille // 10}"] = quantile_ns(one.lag, per_mille) // 1_000
         progress["handovers"] = sum(total.handovers for total in totals)
         progress |= {f"budget.{name}": count for name, count in self._budget.counts.items()}
         for name in ("snapshots", "snapshots_away"):
@@ -259,5 +262,6 @@ def warm_writer() -> None:
     writer.mark_invalid(0, RowStatus.GAP)
     writer.beat(1, 0, FeedCounters())
     image.read_header(0)
+    record(new_histogram(), 1)
     writer.down()
     record(new_histogram(), 1, 1)

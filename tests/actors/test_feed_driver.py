@@ -104,6 +104,9 @@ def test_every_symbol_comes_to_live_whatever_its_script(scene: Scene) -> None:
     assert not status.rejected
     assert status.reconnects == 0
     assert 0 < status.lag_ns < 5 * 10**9
+    scene.until(lambda: scene.feed.driver.counters.get("lag_us.spot.0.0.p50", 0) > 0)  # type: ignore[attr-defined]
+    counters = scene.feed.driver.counters  # type: ignore[attr-defined]
+    assert counters["lag_us.spot.0.0.p99"] >= counters["lag_us.spot.0.0.p50"]
     assert scene.mapped.image.read_header(0).frames > 0
 
 
