@@ -189,6 +189,7 @@ class SpotDriver(DriverThread):
             self._ask_clock.clear()
             if loop.time() >= clock_due_s:
                 clock_due_s = loop.time() + (settings.clock_s if await self._clock_asked() else settings.retry_s)
+                await self._warmed()
             if loop.time() >= key_due_s:
                 key_due_s = loop.time() + (settings.keepalive_s if await self._kept(stream, key) else settings.retry_s)
 
@@ -200,6 +201,13 @@ class SpotDriver(DriverThread):
             return False
         self.worker.count("clock_asked")
         return True
+
+    async def _warmed(self) -> None:
+        """Open anew what the venue closed while nothing was sent: the next orders find connections that are open."""
+        try:
+            await self._rest.connections.warm(WARM_CONNECTIONS)
+        except NotConnected:
+            self.worker.count("connections_not_opened")
 
     async def _kept(self, stream: UserStream, key: str) -> bool:
         try:

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from picows import WSError, WSFrame, WSHandshakeError, WSListener, WSMsgType, WSTransport, ws_connect
 
-from actors.adapters.feed_pulse import Beat, Pulse
+from actors.adapters.feed_pulse import PING_EVERY_NS, Beat, Pulse
 from actors.adapters.retry_after import retry_after_s
 from actors.adapters.spot_rest import Away
 from actors.ports import Clock
@@ -57,6 +57,8 @@ class UserStream:
             raise Away(f"user stream: HTTP {status} at the upgrade", told_s) from None
         except (OSError, TimeoutError, WSError) as error:
             raise Away(f"user stream: {type(error).__name__}"[:200]) from None
+        # Asked at once, and not after the first pause: the session waits for this answer.
+        self._pulse = Pulse(self._clock.now_ns() - PING_EVERY_NS, _TICK_GAP_NS_MAX)
         self._transport = transport
         either: set[asyncio.Future[Any]] = {self.heard, self.lost}
         while not (self.heard.done() or self.lost.done()):

@@ -295,9 +295,9 @@ def test_an_expired_listen_key_ends_the_session_and_the_next_has_its_own(exchang
 
 def test_the_listen_key_is_prolonged_for_as_long_as_the_session_lasts(tmp_path: Path) -> None:
     options = [*STILL, "--listen-key-s", "3"]
-    with ExchangeProcess(tmp_path, *options) as exchange, SpotBench(exchange, keepalive_s=0.5) as bench:
+    with ExchangeProcess(tmp_path, *options) as exchange, SpotBench(exchange, keepalive_s=0.4) as bench:
         bench.opened()
-        wait_until(lambda: bench.progress().get("keepalives", 0) >= 10, 60.0, lambda: str(bench.progress()))
+        wait_until(lambda: bench.progress().get("keepalives", 0) >= 9, 60.0, lambda: str(bench.progress()))
         lost = len(bench.of(SpotSessionLost))
         # A machine that stands still for 2.5 s loses its key by right; a driver that does not prolong loses it always.
         assert lost <= 1, bench.shown()
