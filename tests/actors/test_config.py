@@ -147,3 +147,22 @@ def test_a_file_that_is_absent_or_no_toml_is_named(tmp_path: Path) -> None:
     broken.write_text("[run\n")
     with pytest.raises(SettingsError, match=r"broken\.toml: not TOML.*line 1.*Remedy"):
         load(broken)
+
+
+def test_live_cycles_need_an_api_key_file_and_a_dry_run_does_not(tmp_path: Path) -> None:
+    path = tmp_path / "live.toml"
+    path.write_text('[run]\nmode = "live"\n[evaluator]\ndry_run = false\n')
+    with pytest.raises(SettingsError, match=r"exchange\.api_key_file"):
+        load(path)
+    path.write_text('[run]\nmode = "live"\n[evaluator]\ndry_run = true\n')
+    with pytest.raises(SettingsError) as refused:
+        load(path)
+    assert "exchange.api_key_file" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "override", ["exchange.recv_window_ms=5001", "exchange.recv_window_ms=0", "exchange.request_s_max=0"]
+)
+def test_a_window_longer_than_what_the_executor_counts_on_is_refused(override: str) -> None:
+    with pytest.raises(SettingsError, match=r"exchange\.re.*allowed"):
+        load(None, [override])
