@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kernels.book_image import BookImage, FeedCounters, FeedWriter, format_image, layout
 from kernels.exchange_info import Symbol, parse_exchange_info
 from venues.exchange.frames import Row, book_ticker, combined, stream_of
 from venues.exchange.generator import Generator, OpportunityPlan, Top
@@ -10,6 +11,7 @@ from venues.exchange.universe import Universe, made_up_universe
 
 SEED = 7
 NEVER = OpportunityPlan(0, 1, 10, 1, 1)
+NOW_NS = 1_760_000_000_000_000_000
 _SETTLING_STEPS = 5_000
 
 
@@ -42,3 +44,13 @@ def made_up_frames(symbols: int, seed: int, count: int, first_id: int = 1) -> li
         )
         frames.append((name, combined(stream_of(name), book_ticker(name, row))))
     return frames
+
+
+def image_of(tops: list[Top], rows: int) -> BookImage:
+    """Return an image of one feed with these prices, all received at NOW_NS."""
+    image = format_image(bytearray(layout(rows, 1).n_bytes), [0] * rows, 1)
+    writer = FeedWriter(image, 0, 1)
+    for row, top in enumerate(tops):
+        writer.write_row(row, top.bid, top.bid_qty, top.ask, top.ask_qty, row + 1, NOW_NS)
+    writer.beat(NOW_NS, 0, FeedCounters(rows, rows, 0, 0))
+    return image

@@ -36,6 +36,19 @@ BENCHMARKS = (
         "benchmarks.kernel_speed:evaluate",
         "the same cycles in plain Python floats",
         "one changed row of the median symbol → its cycles screened",
+    ),
+    Benchmark(
+        "full_scan",
+        "benchmarks.full_scan:full_scan",
+        "a plain C loop; Decimal",
+        "5,196 cycles screened, validity and age checked",
+        cheap=True,
+    ),
+    Benchmark(
+        "cycle_index",
+        "benchmarks.kernel_speed:cycle_index",
+        "plain Python dicts",
+        "parsed symbols → index of 5,196 cycles",
         cheap=True,
     ),
     Benchmark(

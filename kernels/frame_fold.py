@@ -33,7 +33,7 @@ from kernels.seqlock import FENCED, VALID, write_row
 from kernels.seqlock import QUANTITY_CAPPED as CAPPED_FLAG
 
 # A digest of the files whose functions are compiled into this: numba's cache does not look at them (see test_warm).
-COMPILED_WITH: Final = "1714930602c9b0fe"
+COMPILED_WITH: Final = "93378ae6d6b3bea7"
 
 FRAMES_MAX: Final = 1_024
 """Frames a call takes at most; a longer batch is several calls."""

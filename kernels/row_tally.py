@@ -13,7 +13,7 @@ from kernels.book_image import LIVENESS_NS_MAX, NO_AGE_LIMIT, BookImage, RowStat
 from kernels.seqlock import INVALID, read_live_row
 
 # A digest of the files whose functions are compiled into this: numba's cache does not look at them (see test_warm).
-COMPILED_WITH: Final = "b9882f3ad2c5049c"
+COMPILED_WITH: Final = "e277ffa518340e51"
 
 Int64s = npt.NDArray[np.int64]
 _STATUSES = 256

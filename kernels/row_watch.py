@@ -19,7 +19,7 @@ from kernels.seqlock import BUSY, FEED_DEAD, FLAGS, INVALID, LIVE, RECEIVED_NS, 
 from kernels.suspicion import EXPECTED_MIN, HISTORY_WINDOWS
 
 # A digest of the files whose functions are compiled into these: numba's cache does not look at them (see test_warm).
-COMPILED_WITH: Final = "b9882f3ad2c5049c"
+COMPILED_WITH: Final = "e277ffa518340e51"
 
 Int64s = npt.NDArray[np.int64]
 

@@ -46,7 +46,7 @@ from kernels.latency_histogram import new_histogram, record
 from kernels.seqlock import ASK_PX, BID_PX, BUSY, INVALID, LIVE, RECEIVED_NS, drain, read_live_row
 
 # A digest of the files whose functions are compiled into this: numba's cache does not look at them (see test_warm).
-COMPILED_WITH: Final = "9324613ab70853fb"
+COMPILED_WITH: Final = "8547c6af9f6ad2b7"
 
 RELATIVE_ERROR: Final = Fraction(1, 2**49)
 CHANGES_A_TURN_MAX: Final = 1 << 15

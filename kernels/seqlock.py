@@ -162,7 +162,7 @@ def invalidate_row(rows: Int64s, feeds: Int64s, ring: Int64s, feed: int, epoch: 
     return WRITTEN
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def read_row(rows: Int64s, row: int, out: Int64s) -> bool:
     """Copy a row's 8 words into `out`; False, with `out` of no meaning, if it was being written READ_ATTEMPTS times."""
     at = row * ROW_WORDS
@@ -179,7 +179,7 @@ def read_row(rows: Int64s, row: int, out: Int64s) -> bool:
     return False
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def feed_is_live(feeds: Int64s, feed: int, epoch: int, now_ns: int, liveness_ns_max: int) -> bool:
     """Say whether the feed is up, held down by nobody, of this epoch and heard of within `liveness_ns_max`.
 
@@ -195,7 +195,7 @@ def feed_is_live(feeds: Int64s, feed: int, epoch: int, now_ns: int, liveness_ns_
     return -liveness_ns_max <= since <= liveness_ns_max and load_acquire(feeds, line + EPOCH) == epoch
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def read_live_row(
     rows: Int64s,
     row_feed: Int64s,
@@ -229,7 +229,7 @@ def read_live_row(
     return judge_row(rows, feeds, first, first_row, now_ns, liveness_ns_max, age_ns_max, out)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def judge_row(
     rows: Int64s, feeds: Int64s, feed: int, row: int, now_ns: int, liveness_ns_max: int, age_ns_max: int, out: Int64s
 ) -> int:
