@@ -61,8 +61,9 @@ def _contract_values(stock: Instrument, exchange: str) -> dict[str, str]:
         "tradingClass": stock.trading_class,
     }
     if stock.is_derived:
-        values |= {"expiry": stock.expiry, "multiplier": stock.multiplier_text, "strike": text_of(stock.strike)}
-        values |= {"right": stock.right} if stock.right else {}
+        values |= {"expiry": stock.expiry, "multiplier": stock.multiplier_text}
+    if stock.right:
+        values |= {"strike": text_of(stock.strike), "right": stock.right}
     return values
 
 
