@@ -13,11 +13,14 @@ from msgspec.structs import replace
 
 from tests.venues.gateway_bench import AAPL, Bench
 from venues.gateway.asked import PlaceOrder
+from venues.gateway.book import Arrival
+from venues.gateway.contracts import Instrument
 from venues.gateway.core import GatewayCore
+from venues.gateway.hours import read_time_ns
 from venues.gateway.journal import Journal, StateError
 from venues.gateway.listing import Wanted
 from venues.gateway.matching import Quote
-from venues.gateway.model import Order, Record
+from venues.gateway.model import NEVER_NS, Order, Record
 from venues.gateway.session import Client
 from venues.gateway.settings import GatewaySettings
 
@@ -95,13 +98,14 @@ def test_a_second_gateway_on_the_folder_is_refused_by_name_and_pid(folder: Path)
 class Run:
     """A gateway core on a folder, without sockets."""
 
-    def __init__(self, folder: Path, **settings: object) -> None:
+    def __init__(self, folder: Path, *, price: bool = True, **settings: object) -> None:
         self.now_ns = 1_700_000_000_000_000_000
         self.journal = Journal(folder)
-        chosen = GatewaySettings(state_dir=folder, symbols=("AAPL",), walk=False, **settings)  # type: ignore[arg-type]
+        chosen = GatewaySettings(state_dir=folder, walk=False, **{"symbols": ("AAPL",), **settings})  # type: ignore[arg-type]
         self.core = GatewayCore(chosen, self.journal, lambda: self.now_ns)
         self.client = self.core.start(1, 176) or Client(1, 176)
-        self.core.set_quote(AAPL, Quote(*FAR, FAR[0]))
+        if price:
+            self.core.set_quote(AAPL, Quote(*FAR, FAR[0]))
 
     def place(self, order_id: int, kind: str = "MKT", **more: object) -> None:
         bench = Bench()
@@ -210,3 +214,82 @@ def test_a_position_outlives_the_listing_of_its_symbol(folder: Path) -> None:
     assert [held.symbol for held in core.account.positions.values()] == ["AAPL"]
     assert isinstance(core.store.orders[1000001], Order)
     journal.close()
+
+
+def option_of(run: Run) -> Instrument:
+    option = run.core.listed.named("SPY   231215C00500000", run.core.trade_date())
+    assert option is not None
+    run.core.look_at(option)
+    return option
+
+
+def everything(run: Run) -> tuple[object, ...]:
+    core = run.core
+    quotes = {con_id: quote for con_id, quote in core.market.quotes.items() if con_id in core.market.pinned}
+    return (*run.seen()[:6], core.account.cash_told, dict(core.account.positions), core.ahead_ns, core.began_ns, quotes)
+
+
+@pytest.mark.parametrize("compacted", [False, True])
+def test_every_new_kind_of_state_is_found_after_a_restart(folder: Path, compacted: bool) -> None:
+    settings = {"symbols": ("AAPL", "SPY"), "hours": "exchange"}
+    first = Run(folder, **settings)
+    core, bench = first.core, Bench()
+    core.set_clock(read_time_ns("20231116 10:00:00"))
+    option = option_of(first)
+    core.set_quote(option, Quote(Decimal("2.00"), Decimal("2.10"), Decimal("2.05")))
+    core.engine.place(replace(bench.ticket(1, "BUY", "2", con_id=option.con_id), symbol="SPY"), core.clock_ns())
+    core.engine.place(bench.ticket(2, "SELL", "10", "TRAIL", stop="2"), core.clock_ns())
+    core.engine.place(bench.ticket(3, "BUY", "10", "LMT", limit="90"), core.clock_ns())
+    core.engine.conduct.arrivals[1, 4] = Arrival(surfaces_ns=NEVER_NS)
+    core.engine.place(bench.ticket(4, "BUY", "10", "LMT", limit="90"), core.clock_ns())
+    core.engine.conduct.arrivals[1, 5] = Arrival(inactive=(201, "no"))
+    core.engine.place(bench.ticket(5, "BUY", "10", "LMT", limit="90"), core.clock_ns())
+    core.set_quote(AAPL, Quote(Decimal("109.99"), Decimal("110.01"), Decimal("110.00")))
+    core.engine.correct(core.store.latest_executions()[0], Decimal("1.90"), core.account_base)
+    core.engine.place(replace(bench.ticket(0, "BUY", "5", "LMT", limit="50"), client_id=0), core.clock_ns())
+    core.engine.bind()
+    core.commit()
+    if compacted:
+        core.compact()
+    before = everything(first)
+    first.crash()
+    second = Run(folder, price=False, **settings)
+    assert everything(second) == before
+    store = second.core.store
+    assert store.orders[1000002].trail_px == Decimal("108")
+    assert [order.ticket.order_id for order in store.open_orders()] == [2, 3, 5, -2]
+    assert second.core.account.positions[option.con_id].cost == Decimal("381.30")
+    assert second.core.next_due_ns() == read_time_ns("20231116 16:00:00")
+    second.crash()
+
+
+def test_orders_that_a_restart_forgot_stay_forgotten(folder: Path) -> None:
+    first = Run(folder)
+    first.place(1, "LMT", limit="90")
+    first.now_ns += 10**10
+    first.place(2, "LMT", limit="91")
+    assert [order.ticket.order_id for order in first.core.engine.lose(first.now_ns)] == [2]
+    first.core.commit()
+    before = first.seen()
+    first.crash()
+    second = Run(folder)
+    assert second.seen() == before
+    assert second.core.engine.next_order_id(1) == 2
+    second.place(2)
+    assert [order.perm_id for order in second.core.store.orders.values()] == [1000001, 1000003]
+    second.crash()
+
+
+def test_a_corrected_fill_is_dropped_with_its_corrections_and_counts_as_corrected(folder: Path) -> None:
+    first = Run(folder, executions_kept_max=1)
+    first.place(1)
+    first.core.engine.correct(first.core.store.latest_executions()[0], Decimal(50), first.core.account_base)
+    first.place(2)
+    first.core.commit()
+    cash = first.core.account.cash
+    first.core.compact()
+    assert len(first.core.store.executions) == 1
+    first.crash()
+    second = Run(folder)
+    assert second.core.account.cash == cash == 1_000_000 - 500 - Decimal("1000.10") - 2
+    second.crash()

@@ -21,7 +21,7 @@ Differences that are allowed, each of them a property of the recording and not o
 - The recorded positions have a Treasury future, which is not listed here: ES stands for it. The conId of the option is
   this gateway's own; the average costs are of its own prices.
 - The recorded completed order is of server version 200, which has three fields behind those of 178; its cancel date and
-  its own group name are of that order.
+  its own group name are of that order, and its rule80A is 0 where another recording has nothing.
 """
 
 from __future__ import annotations
@@ -345,7 +345,7 @@ def test_an_order_that_the_system_cancelled_is_told_field_by_field_as_recorded(
     theirs = layout.read(COMPLETED_ORDER, 178, split_fields(payload)[1:-3])
     with GatewayProcess(tmp_path) as gateway:
         client = started(gateway, "v157..178")
-        values = {"action": "SELL", "totalQuantity": 1, "lmtPrice": "500.0", "tif": "GTC", "ocaType": 3}
+        values = {"action": "SELL", "totalQuantity": 1, "lmtPrice": "500", "tif": "GTC", "ocaType": 3}
         fields = place_fields(1, **values)
         del fields[1 + [name for name in field_names() if name].index("faProfile")]
         client.send(*fields)
@@ -358,7 +358,18 @@ def test_an_order_that_the_system_cancelled_is_told_field_by_field_as_recorded(
         client.close()
     ours = layout.read(COMPLETED_ORDER, 178, frame[1:])
     assert split_fields(end) == last == ["102"]
-    own = {"permId", "account", "ocaGroup", "completedTime", "autoCancelDate", "orderRef", "parentPermId", "lmtPrice"}
+    own = {
+        "permId",
+        "account",
+        "ocaGroup",
+        "completedTime",
+        "autoCancelDate",
+        "orderRef",
+        "parentPermId",
+        "lmtPrice",
+        "rule80A",
+    }
+    assert Decimal(ours.pop("lmtPrice")) == Decimal(theirs.pop("lmtPrice")) == 500
     assert {name: text.strip() for name, text in ours.items() if name not in own} == {
         name: text.strip() for name, text in theirs.items() if name not in own
     }

@@ -192,7 +192,7 @@ COMPLETED_ORDER: Layout = (
     *fields(
         "action totalQuantity orderType lmtPrice=0.0 auxPrice=0.0 tif ocaGroup account openClose origin=0 orderRef "
         "permId outsideRth=0 hidden=0 discretionaryAmt=0 goodAfterTime faGroup faMethod faPercentage faProfile<177 "
-        "modelCode goodTillDate rule80A=0 percentOffset settlingFirm shortSaleSlot=0 designatedLocation exemptCode=-1 "
+        "modelCode goodTillDate rule80A percentOffset settlingFirm shortSaleSlot=0 designatedLocation exemptCode=-1 "
         "startingPrice stockRefPrice delta stockRangeLower stockRangeUpper displaySize=2147483647 sweepToFill=0 "
         "allOrNone=0 minQty ocaType=0 triggerMethod=0 volatility volatilityType=0 deltaNeutralOrderType=None "
         "deltaNeutralAuxPrice"

@@ -103,7 +103,8 @@ def _order_values(order: Order, stock: Instrument, account: str) -> dict[str, st
 def _trail_values(order: Order) -> dict[str, str]:
     if not order.ticket.is_trailing:
         return {}
-    values = {} if order.trail_px is None else {"trailStopPrice": text_of(order.trail_px)}
+    names = ("trailStopPrice", "adjustedTrailStopPrice")
+    values = {} if order.trail_px is None else dict.fromkeys(names, text_of(order.trail_px))
     if order.ticket.order_type == "TRAIL LIMIT":
         values["lmtPrice"] = text_of(order.limit_px, _TEXT_PRICE_ZERO)
     return values

@@ -89,7 +89,8 @@ def drop_oldest(
     done = [order.perm_id for order in store.orders.values() if order.is_done]
     surplus = done[: max(0, len(done) - settings.completed_kept_max)]
     store.forget(surplus)
-    excess = store.latest_executions()[: max(0, len(store.executions) - settings.executions_kept_max)]
+    latest = store.latest_executions()
+    excess = latest[: max(0, len(latest) - settings.executions_kept_max)]
     if excess:
         folded = Account(base, settings.fees)
         roots = {fill.root for fill in excess}
