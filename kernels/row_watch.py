@@ -15,7 +15,18 @@ from numba import njit
 
 from kernels import seqlock
 from kernels.book_image import LIVENESS_NS_MAX, NO_AGE_LIMIT, BookImage, RowStatus
-from kernels.seqlock import BUSY, FEED_DEAD, FLAGS, INVALID, LIVE, RECEIVED_NS, SEQUENCE, STATUS_MASK, read_live_row
+from kernels.seqlock import (
+    BUSY,
+    FEED_DEAD,
+    FLAGS,
+    INVALID,
+    LIVE,
+    RECEIVED_NS,
+    SEQUENCE,
+    STATUS_MASK,
+    TWIN_SEQUENCE,
+    read_live_row,
+)
 from kernels.suspicion import EXPECTED_MIN, HISTORY_WINDOWS
 
 # A digest of the files whose functions are compiled into these: numba's cache does not look at them (see test_warm).
@@ -59,6 +70,7 @@ class RowWatch:
         self._window = np.zeros(n_rows, dtype=np.int64)
         self._slot_epoch = np.zeros(image.layout.n_feeds, dtype=np.int64)
         self._slot_since = np.zeros(image.layout.n_feeds, dtype=np.int64)
+        self._twin = np.array([image.twin(feed) for feed in range(image.layout.n_feeds)], dtype=np.int64)
         self._ended = 0
         self._observed_ns = 0
         self._began_ns = now_ns
@@ -69,8 +81,11 @@ class RowWatch:
         self._look_at_slots(now_ns)
         before = self._seen[:, _SEQUENCE].copy()
         self._observe(now_ns)
-        # A write moves the sequence by two. One of a successor after a death within a write, by one: none the less one.
-        self._window += (np.maximum(self._seen[:, _SEQUENCE] - before, 0) + 1) // 2
+        # A write moves the sequence by two; one of a successor after a death within a write by one, and is one too.
+        # A twin numbers its own: from one to the other nothing is known but that somebody writes.
+        after = self._seen[:, _SEQUENCE]
+        same = (after >= TWIN_SEQUENCE) == (before >= TWIN_SEQUENCE)
+        self._window += np.where(same, (np.maximum(after - before, 0) + 1) // 2, 1)
         invalid = self._seen[:, _VERDICT] == INVALID
         self._invalid_since = np.where(invalid, np.where(self._invalid_since, self._invalid_since, now_ns), 0)
 
@@ -103,7 +118,8 @@ class RowWatch:
         if self._ended < windows_min or self._observed_ns <= 0:
             return []
         owner = self._image.row_feed
-        slot_since = np.where(owner >= 0, self._slot_since[owner], 0)
+        own, twins = self._slot_since[owner], np.where(self._twin >= 0, self._slot_since[self._twin], 0)[owner]
+        slot_since = np.where(owner >= 0, np.where(own > 0, own, twins), 0)
         verdicts = self._seen[:, _VERDICT]
         # A row of an epoch before its connection's is as silent as one that stands still.
         speaks = (slot_since > 0) & ((verdicts == LIVE) | (verdicts == FEED_DEAD))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 
+from actors.adapters.health import HealthReport
 from actors.adapters.inspection import Inspector
 from config.schema import Settings
 from kernels.latency_histogram import (
@@ -43,13 +46,17 @@ def read_latency(settings: Settings) -> LatencyReport:
     found = read_engine_file(settings)
     with Inspector(resolved(settings, found)) as inspector:
         reports = [leaf for leaf in inspector.leaves() if leaf.written_ns >= found.started_ns]
+    return LatencyReport(sum_latencies(reports), 100 * RELATIVE_ERROR)
+
+
+def sum_latencies(reports: Iterable[HealthReport]) -> tuple[StageLatency, ...]:
+    """Merge the histograms of all reports, by stage; what holds nothing is absent."""
     merged: dict[str, Int64s] = {}
     for report in reports:
         for stage, sparse in report.latencies.items():
             if sparse:
                 merge(merged.setdefault(stage, new_histogram()), from_sparse(sparse))
-    stages = tuple(_stage(stage, merged[stage]) for stage in sorted(merged))
-    return LatencyReport(stages, 100 * RELATIVE_ERROR)
+    return tuple(_stage(stage, merged[stage]) for stage in sorted(merged))
 
 
 def _stage(name: str, histogram: Int64s) -> StageLatency:

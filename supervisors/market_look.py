@@ -29,6 +29,7 @@ from kernels.frames import SymbolTable
 from supervisors.run_files import NotRunning, read_engine_file
 
 LEGS_MIN, LEGS_MAX = 3, 4
+STEP_BACK_NS_MAX = 5_000_000_000
 _MS_NS = 1_000_000
 _NO_ROW = Row(0, 0, 0, 0, 0, 0, 0, 0)
 _BPS = 10_000
@@ -110,7 +111,7 @@ def look_at_symbol(settings: Settings, name: str, mapped: MappedImage) -> BookLo
     """Read one symbol's row as it stands. Raises UnknownSymbol."""
     record, image, exchange = mapped.record, mapped.image, settings.exchange
     row_number = _row_of(name, record.symbols)
-    symbol, now_ns = record.symbols[row_number], time.time_ns()
+    symbol, now_ns = record.symbols[row_number], _now_ns(image)
     stale_ns = exchange.header_stale_ms * _MS_NS
     verdict, row = image.read_live_row(row_number, now_ns, exchange.age_ms_max * _MS_NS, stale_ns)
     found = row or _NO_ROW
@@ -149,6 +150,13 @@ def open_image_of(settings: Settings) -> MappedImage:
             "Remedy: start it with `make run`, or try again in a moment"
         )
     return mapped
+
+
+def _now_ns(image: BookImage) -> int:
+    """Return the engine's time: its clocks hold still where the system's steps back, until that has caught up."""
+    now_ns = time.time_ns()
+    beats = [image.read_header(feed).live_ns for feed in range(image.layout.n_feeds)]
+    return max([now_ns, *(ns for ns in beats if ns - now_ns < STEP_BACK_NS_MAX)])
 
 
 def _row_of(name: str, symbols: Sequence[Symbol]) -> int:
@@ -235,7 +243,7 @@ def _ms(ns: int) -> float:
 
 def market_of_image(mapped: MappedImage) -> Market:
     """Return the rows of a run's image, as they stand now."""
-    return Market(mapped.record.symbols, mapped.image, time.time_ns())
+    return Market(mapped.record.symbols, mapped.image, _now_ns(mapped.image))
 
 
 def market_of_files(exchange_info: Path, rows: Path) -> Market:

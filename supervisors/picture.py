@@ -14,6 +14,7 @@ from rich.text import Text
 
 from actors.adapters.health import ProcessReport
 from kernels.fixed8 import format_fixed8
+from supervisors.latency import StageLatency
 from supervisors.status import EngineStatus
 
 Row = dict[str, object]
@@ -34,7 +35,8 @@ ORDER_STYLE = {"filled": "green", "rejected": "red", "unknown": "bold red", "exp
 SHOWN: tuple[tuple[str, tuple[str, ...], tuple[str, ...], tuple[str, ...]], ...] = (
     ("feed.", ("feed",), (), ("frames",)),
     ("book", ("feeds",), ("rows_valid", "rows_invalid"), ()),
-    ("evaluator", ("opportunities", "cycles"), (), ("evaluations",)),
+    ("evaluator", ("opportunities", "last window", "cycles"), (), ("evaluations",)),
+    ("health", ("suspicions",), (), ()),
     ("broker.", ("gate", "working", "unresolved", "held"), (), ()),
     ("reconciler", ("gate", "read", "divergences", "absent"), (), ()),
     ("allocator", ("submitted", "refused", "open brackets"), (), ()),
@@ -82,6 +84,8 @@ def picture(look: Look, width: int, height: int) -> Text:
     lines = [*_head(look), *_alarms(status, max(1, int(height * ALARMS_SHARE)))]
     lines += _tree(status.processes, width, max(1, int(height * TREE_SHARE)))
     lines += _actors(look)
+    if status.latencies:
+        lines.append(_latencies(status.latencies))
     lines.append(_positions(look.positions))
     lines += _orders(look.orders, height - len(lines))
     shown = lines[:height]
@@ -190,6 +194,18 @@ def _actor(look: Look, role: str) -> Text:
     line.append(" · ".join(parts), "not dim")
     line.stylize("dim", 0, NAME_WIDTH)
     return line
+
+
+def _latencies(stages: tuple[StageLatency, ...]) -> Text:
+    """Median and 99th percentile by stage; the number before a stage's name only orders them."""
+    parts = [f"{one.stage.partition(' ')[2]} {_micros(one.p50_us)}, p99 {_micros(one.p99_us)}" for one in stages]
+    line = Text("latency".ljust(NAME_WIDTH) + " · ".join(parts))
+    line.stylize("dim", 0, NAME_WIDTH)
+    return line
+
+
+def _micros(us: float) -> str:
+    return f"{us:,.0f} µs" if us < 1_000 else f"{us / 1_000:,.1f} ms"
 
 
 def _positions(positions: tuple[Row, ...]) -> Text:

@@ -13,6 +13,7 @@ from actors.adapters.identity import Halt, IdentityFile
 from actors.adapters.inspection import Inspector
 from actors.keys import ALL, KeyType
 from config.schema import Settings
+from supervisors.latency import StageLatency, sum_latencies
 from supervisors.lifeline import ProcessIdentity
 from supervisors.run_files import EngineFile, read_engine_file, resolved
 
@@ -42,6 +43,7 @@ class EngineStatus(msgspec.Struct, frozen=True):
     gate: dict[str, str]
     halt: Halt | None
     run_dir: str
+    latencies: tuple[StageLatency, ...] = ()
 
 
 def read_status(settings: Settings) -> EngineStatus:
@@ -74,6 +76,7 @@ def read_status(settings: Settings) -> EngineStatus:
         gate=_gate(leaves),
         halt=IdentityFile(Path(settings.run.run_dir) / "identity.json").halt(),
         run_dir=os.path.abspath(settings.run.run_dir),
+        latencies=sum_latencies(leaves),
     )
 
 

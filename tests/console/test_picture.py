@@ -6,6 +6,7 @@ import msgspec
 import pytest
 from rich.cells import cell_len
 
+from supervisors.latency import StageLatency
 from supervisors.picture import Look, Rates, picture
 from supervisors.status import EngineStatus
 from tests.console.statuses import HALTED, HAND_MADE, TREE, order, process, with_alarms
@@ -58,6 +59,18 @@ def test_alarms_never_fill_the_screen_and_say_how_many_more_there_are() -> None:
     (rest,) = [line for line in lines if "alarms more" in line]
     assert str(30 - len(shown)) in rest
     assert any("evaluator" in line for line in lines)
+
+
+def test_latencies_are_shown_by_stage_in_a_unit_that_can_be_read() -> None:
+    stages = (
+        StageLatency("1 frame to row", 9, 74.2, 80.0, 852.4, 900.0, 901.0),
+        StageLatency("3 frame to told", 9, 999.9, 2_000.0, 38_800.0, 40_000.0, 50_000.0),
+    )
+    (line,) = [
+        one for one in drawn(msgspec.structs.replace(HAND_MADE, latencies=stages), 120) if one.startswith("latency")
+    ]
+    assert "frame to row 74 µs, p99 852 µs · frame to told 1,000 µs, p99 38.8 ms" in line
+    assert not [one for one in drawn(HAND_MADE) if one.startswith("latency")]
 
 
 def test_restarts_and_states_other_than_running_are_shown() -> None:

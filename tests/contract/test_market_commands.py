@@ -176,6 +176,18 @@ def test_a_row_is_shown_as_it_stands_or_why_it_does_not_count(command: Command, 
     assert json.loads(command("book", "BTCUSDT", "--json", *sets)[1])["connection"]["state"] == "down"
 
 
+def test_a_step_back_of_the_systems_clock_does_not_make_a_live_row_look_dead(command: Command, run_dir: Path) -> None:
+    """The engine's clocks hold still until the system's has caught up; who looks from outside has the system's."""
+    writer, sets = writer_in(run_dir), ("--set", f"run.run_dir={run_dir}")
+    ahead_ns = time.time_ns() + 4 * 10**9
+    writer.beat(ahead_ns)
+    writer.write_row(0, 1, 1, 2, 1, 1, ahead_ns)
+    told = json.loads(command("book", "BTCUSDT", "--json", *sets)[1])
+    assert (told["state"], told["age_ms"], told["connection"]["beat_ms"]) == ("live", 0.0, 0.0)
+    writer.beat(time.time_ns() + 60 * 10**9)
+    assert json.loads(command("book", "BTCUSDT", "--json", *sets)[1])["connection"]["state"] == "stale"
+
+
 def test_a_symbol_that_is_not_listed_and_an_image_that_is_not_there_are_said(command: Command, run_dir: Path) -> None:
     code, _, error = command("book", "BTCUSDT", "--set", f"run.run_dir={run_dir}")
     assert code == 69

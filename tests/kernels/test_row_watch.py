@@ -90,6 +90,30 @@ def test_silence_of_a_dead_feed_is_the_feeds_affair() -> None:
     assert market.silent() == [0, 1, 2, 3]
 
 
+def test_a_twin_that_takes_over_is_no_burst_of_writes_and_its_silence_is_seen() -> None:
+    image = format_image(bytearray(layout(2, 2, 8, 2).n_bytes), [0, 0], 2, 8, twins={0: 1})
+    first, twin = FeedWriter(image, 0, 1), FeedWriter(image, 1, 1)
+    watch, now_ns = RowWatch(image, BEGAN), BEGAN
+    for second in range(240):
+        now_ns += S
+        twin.beat(now_ns)
+        write(twin, 0, now_ns)
+        if second < 200:
+            write(twin, 1, now_ns)
+        if second < 100:
+            first.beat(now_ns)
+            for row in range(2):
+                write(first, row, now_ns)
+        elif second == 100:
+            first.down()
+        watch.look(now_ns)
+        if second % 60 == 59:
+            watch.end_window(now_ns)
+    (silent,) = watch.find_silent(now_ns, 10 * S, 30)
+    assert silent.row == 1
+    assert silent.expected == pytest.approx(40 * 200 / 240, rel=0.05)
+
+
 def test_a_row_that_never_comes_back_after_a_reconnect_is_silent() -> None:
     market = Market()
     market.writer = FeedWriter(market.image, 0, 2)
