@@ -12,7 +12,7 @@ SEED   ?= 1
 CLIENTS := ib_async ibapi
 client_stamp = .venv-$(1)/.installed-$(shell cksum < tests/venues/clients/$(1).lock | cut -d' ' -f1)
 
-.PHONY: run test clients check sim chaos chaos-cycles bench lock clean
+.PHONY: run test clients check sim agree chaos chaos-cycles bench lock clean
 
 run: $(STAMP)
 	@$(BIN)/python run.py $(ARGS)
@@ -40,6 +40,10 @@ check: $(STAMP)
 
 sim: $(STAMP)
 	@$(BIN)/python -m tests.sim --seeds $(SEEDS) $(ARGS)
+
+# Live path, offline replay and reference on the same frames: an hour of generated market, and the recorded streams.
+agree: $(STAMP)
+	@$(BIN)/python -m tests.replay.agreement --seed $(SEED) $(ARGS)
 
 # Whole engines: random kills under load (a seed each), then every fault point of every role.
 chaos: $(STAMP)
