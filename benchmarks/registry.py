@@ -86,6 +86,13 @@ BENCHMARKS = (
     Benchmark(
         "start", "benchmarks.start:start", "a bare interpreter with the same imports", "run.py → first evaluation"
     ),
+    Benchmark(
+        "gateway",
+        "benchmarks.gateway_orders:gateway_orders",
+        "a bare socket server that journals",
+        "order messages a second of the paper gateway",
+        cheap=True,
+    ),
     Benchmark("memory", "benchmarks.memory:memory", "a bare interpreter with numpy and numba", "PSS of every process"),
 )
 
