@@ -138,7 +138,7 @@ class Stage:
 
     Blocked where, since anything last came out, `expected_min` should have by the history's share; or the last whole
     window passed less than 1 % of what it should. A stage that `must_pass` is also blocked where `never_passed_min`
-    went in and nothing ever came out.
+    went in and nothing ever came out, over a whole window at least: what comes out begins later than what goes in.
     """
 
     def __init__(self, must_pass: bool, limits: StageLimits = STAGE_LIMITS) -> None:
@@ -146,14 +146,17 @@ class Stage:
         self._history: deque[tuple[int, int]] = deque(maxlen=HISTORY_WINDOWS)
         self._window = (0, 0)
         self._dry_in = 0
+        self._dry_ends = 0
 
     def add(self, went_in: int, came_out: int) -> None:
         """Take what passed since the last call."""
         self._window = self._window[0] + went_in, self._window[1] + came_out
         self._dry_in = 0 if came_out else self._dry_in + went_in
+        self._dry_ends = 0 if came_out else self._dry_ends
 
     def end_window(self) -> None:
         """The window is over; an empty one says nothing of a share."""
+        self._dry_ends += self._dry_in > 0
         if self._window[0]:
             self._history.append(self._window)
         self._window = (0, 0)
@@ -167,7 +170,8 @@ class Stage:
         before = _share(history[:-1]) if len(history) > limits.windows_min else 0.0
         if before and history[-1][0] * before * COLLAPSE_SHARE >= 1 and self._collapsed(history[-1], before):
             return Blocked(*history[-1], before)
-        if self._must_pass and not share and self._dry_in >= limits.never_passed_min:
+        # Between two ends lies a whole window; before the first may be a moment only.
+        if self._must_pass and not share and self._dry_ends >= 2 and self._dry_in >= limits.never_passed_min:
             return Blocked(self._dry_in, 0, 0.0)
         return None
 

@@ -105,7 +105,7 @@ def names(health: Hosted) -> list[str]:
 def test_counters_of_the_board_become_suspicions_and_a_board_that_is_away_is_read_again(tmp_path: Path) -> None:
     stage, board = Stage(tmp_path, "", ""), Board()
     board.report("feed.spot.0", frames=1, parsed=1)
-    health = hosted(stage, board)
+    health = hosted(stage, board, window_ns=50_000_000)
     try:
         stage.until(lambda: health.last(SuspicionsFound) is not None)
         board.is_away = True

@@ -110,11 +110,27 @@ def test_the_score_that_left_its_bounds_dropped_every_signal_in_silence_and_is_c
     """Field note 1: a pass rate of 0 % from the first on, so that there is no history to know it by."""
     must, may = Stage(must_pass=True), Stage(must_pass=False)
     for stage in (must, may):
-        stage.add(999, 0)
+        stage.add(900, 0)
+        stage.end_window()
+        stage.add(99, 0)
+        stage.end_window()
         assert stage.judge() is None
         stage.add(1, 0)
     assert must.judge() == (1_000, 0, 0.0)
     assert may.judge() is None
+
+
+def test_what_comes_out_may_begin_a_window_later_than_what_goes_in() -> None:
+    stage = Stage(must_pass=True)
+    stage.add(50_000, 0)
+    assert stage.judge() is None
+    stage.end_window()
+    stage.add(50_000, 0)
+    assert stage.judge() is None
+    stage.end_window()
+    assert stage.judge() == (100_000, 0, 0.0)
+    stage.add(1, 1)
+    assert stage.judge() is None
 
 
 def test_a_trickle_of_less_than_a_hundredth_is_as_good_as_nothing() -> None:
@@ -148,10 +164,11 @@ def test_for_any_course_a_stage_that_passed_something_now_is_not_dry_and_one_tha
             came_out = min(came_out, went_in)
             stage.add(went_in, came_out)
             dry = 0 if came_out else dry + went_in
-            if dry >= 300:  # no window has ended: there is no history
-                assert stage.judge() == (dry, 0, 0.0)
-            else:
-                assert stage.judge() is None
+            assert stage.judge() is None, "no window has ended: nothing is known yet"
+        stage.add(300, 0)
+        for _ in range(2):
+            stage.end_window()
+        assert stage.judge() == (dry + 300, 0, 0.0)
 
 
 # ---- lag
