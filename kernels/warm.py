@@ -6,6 +6,7 @@ import numpy as np
 
 from kernels.book_image import FeedWriter, RingReader, RowStatus, format_image, layout
 from kernels.cycles import build_index
+from kernels.depth_book import DepthBook
 from kernels.evaluator import Evaluator
 from kernels.exchange_info import TRADING, Symbol
 from kernels.fixed8_bytes import parse_fixed8
@@ -29,7 +30,9 @@ def warm() -> None:
     for row in range(3):
         writer.write_row(row, 1, 1, 1, 1, 1, 1)
     writer.mark_invalid(0, RowStatus.GAP)
-    writer.write_ladder(0, np.ones((1, 2), dtype=np.int64), np.ones((1, 2), dtype=np.int64), 1, 1)
+    book, level = DepthBook(1, 1), np.ones((1, 2), dtype=np.int64)
+    book.apply_snapshot(1, level, level + 1, 1)
+    writer.write_ladder(0, book.bids, book.asks, 1, 1)
     image.read_live_ladder(0, 1)
     changed = reader.drain()
     evaluator = Evaluator(build_index(symbols), image)

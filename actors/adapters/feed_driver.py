@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
+import numpy as np
 
 from actors.adapters.capture_file import CaptureFile
 from actors.adapters.depth_snapshots import DepthSnapshots
@@ -27,6 +28,7 @@ from actors.adapters.wake import WakeSender
 from actors.messages import AnyMessage, FeedStatus, StartFeed
 from actors.ports import Clock
 from kernels.book_image import FeedCounters, FeedWriter, RowStatus, format_image, layout
+from kernels.depth_book import DepthBook
 from kernels.depth_fold import DepthFold
 from kernels.depth_frames import DEPTH_KIND
 from kernels.fold import FeedFold
@@ -256,8 +258,12 @@ async def wait_for_image(run_dir: Path, *, writable: bool) -> MappedImage:
 
 def warm_writer() -> None:
     """Compile what a writer calls, on an image of its own, so that no beat is late for it once frames come."""
-    image = format_image(bytearray(layout(1, 1, 2).n_bytes), [0], 1, 2)
+    buffer = bytearray(layout(1, 1, 2, n_ladders=1, ladder_levels=1).n_bytes)
+    image = format_image(buffer, [0], 1, 2, ladders=[(0, 0)], ladder_levels=1)
     writer = FeedWriter(image, 0, 1)
+    book, level = DepthBook(1, 1), np.ones((1, 2), dtype=np.int64)
+    book.apply_snapshot(1, level, level + 1, 1)
+    writer.write_ladder(0, book.bids, book.asks, 1, 1)
     writer.write_row(0, 1, 1, 2, 1, 1, 1)
     writer.mark_invalid(0, RowStatus.GAP)
     writer.beat(1, 0, FeedCounters())

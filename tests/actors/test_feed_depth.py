@@ -142,3 +142,20 @@ def test_while_the_venue_gives_no_snapshot_the_ladder_is_a_gap(scene: DepthScene
 def test_options_default_to_no_depth_capture_or_early_end() -> None:
     options = FeedOptions(role="feed.spot.0", run_dir="x", ws_url="ws://127.0.0.1:1")
     assert (options.capture_mb_max, options.connection_life_s) == (0, 82_800.0)
+
+
+def test_a_missed_diff_is_a_gap_until_the_book_is_spliced_anew_and_a_late_one_changes_nothing(
+    scene: DepthScene,
+) -> None:
+    gaps = scene.counters().get("depth.gap", 0)
+    scene.exchange.fault("gap", symbol=DEPTH[0], stream="depth", n=1)
+    scene.stage.until(lambda: scene.counters().get("depth.gap", 0) > gaps, 30)
+    scene.until_live()
+    compare_with_rest(scene, DEPTH[0])
+    # A diff that comes behind its successor shows a gap first, and is of no use when it comes.
+    gaps = scene.counters()["depth.gap"]
+    scene.exchange.fault("reorder", symbol=DEPTH[1], stream="depth", n=1)
+    scene.stage.until(lambda: scene.counters()["depth.gap"] > gaps, 30)
+    scene.stage.until(lambda: scene.counters().get("rejected.stale_update_id", 0) > 0, 30)
+    scene.until_live()
+    compare_with_rest(scene, DEPTH[1])

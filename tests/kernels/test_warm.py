@@ -20,11 +20,11 @@ SCRIPT = """
 ENTRIES = ("_fold_frames", "_screen_rows", "_screen_all", "_turn", "_record")
 import sys
 from numba.core.registry import CPUDispatcher
-from kernels import evaluator, fees, fixed8_bytes, frame_fold, frame_scan, ladder, screen, seqlock, warm
+from kernels import depth_book, evaluator, fees, fixed8_bytes, frame_fold, frame_scan, ladder, screen, seqlock, warm
 
 def compiled():
     found = {}
-    for module in (fixed8_bytes, frame_fold, frame_scan, ladder, screen, seqlock):
+    for module in (depth_book, fixed8_bytes, frame_fold, frame_scan, ladder, screen, seqlock):
         for name, value in vars(module).items():
             here = isinstance(value, CPUDispatcher) and value.py_func.__module__ == module.__name__
             if here and (name[0] != "_" or name in ENTRIES):
@@ -63,6 +63,10 @@ watcher.screen.record(4)
 watcher.gross_returns(2)
 image.read_live_row(2, 1)
 pairs = np.ones((5, 2), dtype=np.int64)
+book = depth_book.DepthBook(4, 2)
+book.apply_snapshot(1, pairs[:1], pairs[:1] + 1, 100)
+book.apply_diff(depth_book.Diff(2, 3, pairs, pairs[:0]))
+writer.write_ladder(2, book.bids[:3], book.asks[:3], 1, 1)
 writer.write_ladder(2, pairs, pairs[:0], 1, 1)
 reading.read_live_ladder(2, 1)
 image.read_live_ladder(2, 1)
