@@ -28,6 +28,7 @@ from kernels.evaluate import Decision
 from tests.sim.bus import STREAM
 from tests.sim.hosts import Host
 from tests.sim.market import Consumer, Market
+from tests.sim.plants_cycles import CYCLE_PLANTS
 from tests.sim.world import Simulation
 
 ORDER_ID_STRIDE = 500
@@ -199,7 +200,8 @@ PLANTS: dict[str, Callable[[Simulation], None]] = {
     "lost_taken_for_rejected": _broker(TakesLostForRejected),
     "halt_ignored": _broker(IgnoresHalts),
     "stale_row_used": _stale_row,
+    **CYCLE_PLANTS,
 }
 
-PLANT_WORLDS = {"stale_row_used": "market"}
+PLANT_WORLDS = {"stale_row_used": "market", **dict.fromkeys(CYCLE_PLANTS, "cycles")}
 """Where a plant grows; all others in the engine's world."""

@@ -24,6 +24,11 @@ FOUND_IN_THE_ACT = {
     "stale_row_used": (0, 1),
     "lost_taken_for_rejected": (0, 1, 2),
     "halt_ignored": (6,),
+    "unknown_order_written_again": (1,),
+    "absence_believed_at_once": (2,),
+    "trade_counted_twice": (0,),
+    "attempt_forgotten": (0,),
+    "line_not_confirmed": (0,),
 }
 """Seeds that found each, from `python -m tests.sim --plant NAME --seeds 200`."""
 
@@ -36,6 +41,11 @@ FOUND_BY_CONSEQUENCES = {
     "stale_row_used": (0, 1),
     "lost_taken_for_rejected": (1, 5, 6),
     "halt_ignored": (6,),
+    "unknown_order_written_again": (1,),
+    "absence_believed_at_once": (2,),
+    "trade_counted_twice": (0,),
+    "attempt_forgotten": (0,),
+    "line_not_confirmed": (0,),
 }
 """The same with the laws silent that catch a bug in the act: by a doubled order, a lost signal, an undelivered debt."""
 
