@@ -94,7 +94,7 @@ class SpotVenue:
         self.orders[ticket.client_order_id] = order
         bid, ask = self.top(ticket.symbol)
         reached = ticket.limit_px >= ask if buys else ticket.limit_px <= bid
-        share = 1.0 if self.fill_whole else random.choice((1.0, 1.0, 1.0, 0.0, random.random()))
+        share = 1.0 if self.fill_whole else random.choice((1.0,) * 6 + (0.0, random.random()))
         qty = int(ticket.qty * share) // symbol.lot_size * symbol.lot_size if reached else 0
         parts = [qty] if qty < 2 * symbol.lot_size else [qty - symbol.lot_size, symbol.lot_size]
         for part in parts:

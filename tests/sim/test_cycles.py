@@ -38,6 +38,6 @@ def test_every_kind_of_fault_and_of_end_happens_within_the_seeds() -> None:
             seen.update(host.current.shell.counters)
     assert {f"crash {point.value}" for point in FaultPoint} | {"pause", "zombie"} <= set(struck)
     expected = {end.value for end in CycleEnd} | {mode.value for mode in Mode}
-    expected |= {"halt", "breaker", "age", "gate", "no_gain", "not_live", "balance", "leg_not_filled"}
+    expected |= {"halt", "breaker", "age", "gate", "no_gain", "not_live", "leg_not_filled"}
     expected |= {"absent_twice", "outcome_unknown", "refused", "session_lost", "looked_up", "resumed"}
     assert expected <= set(seen), expected - set(seen)
