@@ -12,6 +12,7 @@ from typing import Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 
+from config import interlock
 from config.alarms import Alarms
 from config.evaluator import Evaluator
 from config.exchange import Exchange, faults_of
@@ -43,9 +44,11 @@ class SettingsError(ValueError):
 
 
 class Run(Section, frozen=True):
-    """`run_dir` holds all that a run keeps. `live` asks for every value that touches money to be given."""
+    """`run_dir` holds all that a run keeps. `live` asks for every value that touches money to be given, and for the
+    words of `config.interlock.interlock_text` in `live_interlock`."""
 
     mode: Literal["paper", "live"] = "paper"
+    live_interlock: str = ""
     run_dir: str = "run"
     snapshot_every: PositiveCount = 1_000
     trace: bool = True
@@ -371,6 +374,13 @@ def _check(settings: Settings, tree: Tree, where: str) -> None:
         )
     if settings.run.mode == "live":
         _check_live(settings, tree, where)
+    mode, gateway = settings.run.mode, settings.gateway
+    faults = (
+        interlock.gateway_fault(mode, gateway.account, gateway.port, settings.run.live_interlock),
+        interlock.exchange_fault(mode, settings.evaluator.dry_run, settings.exchange.rest_url),
+    )
+    for fault in filter(None, faults):
+        raise SettingsError(f"{where}: {fault}")
 
 
 def _check_live(settings: Settings, tree: Tree, where: str) -> None:

@@ -11,6 +11,7 @@ import enum
 import errno
 import gc
 import os
+import resource
 import select
 import shutil
 import signal
@@ -403,6 +404,8 @@ def run_engine(settings: Settings, fresh: bool, view_arguments: list[str] | None
 
     `view_arguments`: the command line after `run.py view` that shows this engine; None for log lines instead.
     """
+    # A core would hold passwords and keys; every process of the run inherits this.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     guardian = Guardian(settings, view_arguments)
     try:
         if view_arguments is None:

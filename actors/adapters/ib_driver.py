@@ -40,6 +40,7 @@ from actors.messages import (
     VenuePosition,
 )
 from actors.ports import Clock
+from config import interlock
 
 QUERIES_MAX = 16
 
@@ -58,6 +59,7 @@ class IbSettings(Connection, frozen=True, kw_only=True):
 
     run_prefix: str
     account: str = ""
+    mode: interlock.Mode = "paper"
     recheck_s: float = 60.0
     """After 2110, which IB says ends by itself, the gateway is read again so often even without a 1101 or 1102."""
 
@@ -156,6 +158,8 @@ class IbDriver(Observer):
         """Ask every start-up request and check each answer; return the next order id. Raises LinkLost, Unanswered."""
         seconds_max = self.settings.request_s_max
         account = self.settings.account
+        if fault := interlock.session_fault(self.settings.mode, link.accounts):
+            raise LinkLost(fault)
         if account and account not in link.accounts:
             raise LinkLost(f"account {account} is not among the gateway's: {', '.join(link.accounts)}")
         if not account and len(link.accounts) != 1:

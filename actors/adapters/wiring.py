@@ -84,6 +84,7 @@ def broker(context: BuildContext) -> Assembly:
             client_id=gateway.client_id,
             run_prefix=f"{context.run_id[:8]}.{os.getpid()}.{context.incarnation}",
             account=gateway.account,
+            mode=context.settings.run.mode,
             connect_s_max=gateway.connect_timeout_s,
         ),
         SystemClock(),

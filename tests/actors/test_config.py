@@ -21,6 +21,7 @@ LIVE_VALUES = (
     "gateway.port=4001",
     "gateway.client_id=3",
     "gateway.account=U1",
+    "run.live_interlock=real money in U1",
     "fund.name=apex",
     'fund.symbols=["AAPL"]',
     "fund.equity=5000",

@@ -136,6 +136,13 @@ def test_every_listener_of_the_engine_is_on_the_loopback(engine: EngineRun) -> N
     assert not exposed
 
 
+def test_no_process_may_write_a_core_that_would_hold_secrets(engine: EngineRun) -> None:
+    for role, pid in engine.pids().items():
+        limits = Path(f"/proc/{pid}/limits").read_text().splitlines()
+        core = next(line for line in limits if line.startswith("Max core file size"))
+        assert core.split()[4:6] == ["0", "0"], role
+
+
 def test_ctrl_c_ends_everything_within_five_seconds_with_a_summary_and_the_next_start_goes_on(tmp_path: Path) -> None:
     engine = EngineRun(tmp_path / "run", "momentum.threshold_bps=1")
     engine.start()
