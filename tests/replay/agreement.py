@@ -74,10 +74,9 @@ class Market(NamedTuple):
 
 
 class Look(NamedTuple):
-    """One look of an evaluator: at which rows, when, and what it decided."""
+    """One look of an evaluator: at which rows, and what it decided."""
 
     changed: tuple[int, ...]
-    now_ns: int
     decisions: list[Decision]
 
 
@@ -151,7 +150,6 @@ class TappedDriver(EvaluatorDriver):
         self.looks: list[Look] = []
         self.rows_seen = 0
         self.seen = threading.Condition()
-        self._is_tapped = False
 
     def handle(self, command: AnyMessage) -> None:
         """Begin; told so once more: take a last look at everything."""
@@ -160,17 +158,9 @@ class TappedDriver(EvaluatorDriver):
         else:
             self._scan()
 
-    def _evaluate(self, changed: npt.NDArray[np.int32]) -> None:
-        if not self._is_tapped:
-            self._is_tapped, untapped = True, self._evaluator.on_rows
-
-            def on_rows(rows: npt.NDArray[np.int32], now_ns: int) -> list[Decision]:
-                decisions = untapped(rows, now_ns)
-                self.looks.append(Look(tuple(rows.tolist()), now_ns, decisions))
-                return decisions
-
-            self._evaluator.on_rows = on_rows  # type: ignore[method-assign]
-        super()._evaluate(changed)
+    def _tell(self, changed: npt.NDArray[np.int32], decisions: list[Decision]) -> None:
+        self.looks.append(Look(tuple(changed.tolist()), decisions))
+        super()._tell(changed, decisions)
         with self.seen:
             self.rows_seen = self._changes
             self.seen.notify_all()
@@ -204,7 +194,7 @@ class Offline:
         assert row is not None
         self.history[changed].append(row)
         found = self.evaluator.on_rows(np.array([changed], dtype=np.int32), received_ns)
-        return Look((changed,), received_ns, found)
+        return Look((changed,), found)
 
 
 def agree(market: Market, run_dir: Path, lockstep: bool, one_in: int = 1) -> Agreed:
