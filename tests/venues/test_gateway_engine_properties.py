@@ -62,9 +62,13 @@ class Life:
         return self.next_id - 1
 
     def single(self) -> None:
-        kind = self.random.choice(["MKT", "LMT", "STP", "STP LMT"])
+        kind = self.random.choice(["MKT", "LMT", "STP", "STP LMT", "TRAIL", "TRAIL LIMIT"])
         near = self.random.randrange(-60, 60)
-        prices = {"limit": self.price(near), "stop": self.price(self.random.randrange(-60, 60))}
+        prices: dict[str, object] = {"limit": self.price(near), "stop": self.price(self.random.randrange(-60, 60))}
+        if kind.startswith("TRAIL"):
+            prices = {"stop": str(Decimal(self.random.randrange(1, 60)) / 100), "limit_offset": Decimal("0.05")}
+        if kind not in ("MKT", "LMT"):
+            prices["trigger_method"] = self.random.choice([0, 1, 2, 3, 4, 7, 8])
         qty, tif = str(self.random.randrange(1, 200)), self.random.choice(["DAY", "GTC", "IOC", "FOK"])
         self.bench.place(self.take_id(), self.random.choice(["BUY", "SELL"]), qty, kind, tif=tif, **prices)
 

@@ -293,3 +293,18 @@ def test_a_corrected_fill_is_dropped_with_its_corrections_and_counts_as_correcte
     second = Run(folder)
     assert second.core.account.cash == cash == 1_000_000 - 500 - Decimal("1000.10") - 2
     second.crash()
+
+
+def test_an_order_that_expired_while_the_gateway_was_down_does_not_fill(folder: Path) -> None:
+    first = Run(folder, hours="exchange")
+    first.now_ns = read_time_ns("20231116 10:00:00")
+    first.place(1, "LMT", limit="90")
+    first.place(2, "LMT", limit="91", tif="GTC")
+    first.crash()
+    journal = Journal(folder)
+    settings = GatewaySettings(state_dir=folder, symbols=("AAPL",), walk=False, hours="exchange")
+    core = GatewayCore(settings, journal, lambda: read_time_ns("20231117 10:00:00"))
+    core.set_quote(AAPL, Quote(Decimal("80.00"), Decimal("80.02"), Decimal("80.01")))
+    assert [order.status for order in core.store.orders.values()] == ["Cancelled", "Filled"]
+    assert core.store.orders[1000001].done_reason == "Expired"
+    journal.close()

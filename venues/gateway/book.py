@@ -241,10 +241,14 @@ class OrderBook:
         self.match(order.perm_id, now_ns)
 
     def match_everything(self, now_ns: int) -> None:
-        """Look at every working order again: after a start, or when a fault ends that held fills back."""
-        for order in self.store.working_orders():
+        """Look at every open order again: after a start, or when a fault ends that held fills back.
+
+        What became due in the meantime happens first: an order that expired while the gateway was down must not fill.
+        """
+        for order in [*self.store.working_orders(), *self.store.open_orders()]:
             self._note_due(order)
-            self.match(order.perm_id, now_ns)
+        self.advance(now_ns)
+        self.match_all([order.perm_id for order in self.store.working_orders()], now_ns)
 
     # ---- matching
 
