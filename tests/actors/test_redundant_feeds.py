@@ -23,7 +23,7 @@ from tests.actors.market_stage import Hosted, Stage
 from tests.venues.exchange_process import ExchangeProcess
 
 BUSY = ("--symbols", "12", "--rate", "400", "--opportunity-every-s", "0")
-STALE_NS = 2_000_000_000
+STALE_NS = 3_000_000_000
 """Far above the engine's own bound: what is judged here is which feed is taken, on a machine that may be slow."""
 
 
@@ -101,7 +101,8 @@ def test_every_row_stays_live_and_comes_of_the_twin_until_the_feed_has_been_well
 
     def gone_and_replaced() -> bool:
         assert pair.all_live()
-        return image.is_stood_down(0) and pair.live_of(twin=False) == 0
+        # A half-open connection is given up, and made again, soon after its rows are too old.
+        return image.is_stood_down(0) and (fate == "half_open" or pair.live_of(twin=False) == 0)
 
     pair.stage.until(gone_and_replaced, 30)
     assert pair.counters()["failovers"] >= 1

@@ -65,13 +65,12 @@ def test_the_venues_own_refusal_is_obeyed_by_the_next_request(tmp_path: Path) ->
             budget = VenueBudget(VenueLimits(), lambda: 0.0)
             async with VenueRest(exchange.base_url, budget) as rest:
                 for least_s in (1.0, 2.0):
+                    began_s = loop.time()
                     with pytest.raises(VenueAway, match="HTTP 429") as refused:
                         await rest.get("/api/v3/ping")
                     assert refused.value.stay_away_s == least_s
-                    began_s = loop.time()
-                    assert budget.away_s > least_s - 0.5
                     await budget.connect()
-                    assert loop.time() - began_s >= least_s - 0.5
+                    assert loop.time() - began_s >= least_s
                 assert await rest.get("/api/v3/ping") == b"{}"
                 assert budget.away_s == 0.0
 
