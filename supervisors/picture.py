@@ -25,6 +25,8 @@ RATE_WINDOW_S = 5.0
 RATE_LOOKS_MAX = 64
 ALARMS_SHARE = 0.25
 TREE_SHARE = 0.45
+MONEY_LINES_MIN = 3
+"""Kept for positions and the first order, however many actors have something to say."""
 COLUMN_WIDTH_MIN = 39
 BEAT_WIDTH_MIN = 50
 NAME_WIDTH = 16
@@ -40,6 +42,7 @@ SHOWN: tuple[tuple[str, tuple[str, ...], tuple[str, ...], tuple[str, ...]], ...]
     ("broker.", ("gate", "working", "unresolved", "held"), (), ()),
     ("reconciler", ("gate", "read", "divergences", "absent"), (), ()),
     ("allocator", ("submitted", "refused", "open brackets"), (), ()),
+    ("sentinel", ("stops", "due", "inert", "unprotected"), (), ()),
 )
 """By role: of what it says of itself, of its counters, and of its rates, what is shown first. The rest follows."""
 
@@ -83,9 +86,10 @@ def picture(look: Look, width: int, height: int) -> Text:
     status = look.status
     lines = [*_head(look), *_alarms(status, max(1, int(height * ALARMS_SHARE)))]
     lines += _tree(status.processes, width, max(1, int(height * TREE_SHARE)))
-    lines += _actors(look)
+    said = _actors(look)
     if status.latencies:
-        lines.append(_latencies(status.latencies))
+        said.append(_latencies(status.latencies))
+    lines += said[: max(0, height - len(lines) - MONEY_LINES_MIN)]
     lines.append(_positions(look.positions))
     lines += _orders(look.orders, height - len(lines))
     shown = lines[:height]
