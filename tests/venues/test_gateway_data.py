@@ -263,3 +263,30 @@ def test_a_trailing_stop_tells_where_it_stands(gateway: GatewayProcess) -> None:
         ib.disconnect()
 
     run(story())
+
+
+def test_small_questions_have_their_answers(gateway: GatewayProcess, client_errors: ClientErrors) -> None:
+    client_errors.allow("Error 321")
+
+    async def story() -> None:
+        ib = await connect(gateway.port)
+        aapl = await stock(ib, "AAPL")
+        trade = ib.placeOrder(aapl, MarketOrder("BUY", 5))
+        await until("filled", lambda: trade.orderStatus.status == "Filled")
+        rule = await ib.reqMarketRuleAsync(26)
+        assert [(step.lowEdge, step.increment) for step in rule or []] == [(0.0, 0.01)]
+        assert await ib.reqNewsProvidersAsync() == []
+        assert await ib.reqMktDepthExchangesAsync() == []
+        assert await ib.reqSmartComponentsAsync("9c0001") == []
+        rows: list[tuple[str, float]] = []
+        ib.wrapper.positionMulti = lambda req, account, model, contract, size, cost: rows.append(  # type: ignore[attr-defined]
+            (contract.symbol, size)
+        )
+        ib.client.reqPositionsMulti(9_001, "DU1234567", "")
+        await until("a position", lambda: rows == [("AAPL", 5.0)])
+        ib.placeOrder(aapl, MarketOrder("SELL", 2))
+        await until("its change", lambda: rows[-1] == ("AAPL", 3.0))
+        assert gateway.status()["counters"].get("unknown_requests", 0) == 0
+        ib.disconnect()
+
+    run(story())

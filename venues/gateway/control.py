@@ -137,6 +137,7 @@ Command = (
 Reply = dict[str, object]
 _COMMANDS = msgspec.json.Decoder(Command)
 _REPLIES = msgspec.json.Encoder()
+_REMEDY = "docs/venues_gateway.md lists the commands with their fields; list_faults lists the faults"
 
 
 def _plain(value: object) -> object:
@@ -156,7 +157,9 @@ def control(core: GatewayCore, line: bytes) -> bytes:
     """Carry out one command and return its reply line. A command that makes no sense changes nothing."""
     try:
         reply: Reply = {"ok": True, **_run(core, _COMMANDS.decode(line))}
-    except (msgspec.DecodeError, msgspec.ValidationError, ValueError) as error:
+    except msgspec.DecodeError as error:
+        reply = {"ok": False, "error": f"{error}. Remedy: {_REMEDY}"}
+    except ValueError as error:
         reply = {"ok": False, "error": str(error)}
     return _REPLIES.encode(_plain(reply)) + b"\n"
 

@@ -71,7 +71,7 @@ class HistoryError(ValueError):
     """What was asked for cannot be: the text is that of error 162 or 321."""
 
 
-@lru_cache(maxsize=200_000)
+@lru_cache(maxsize=50_000)
 def _lattice(name: str, octave: int, place: int) -> float:
     """A number between -1 and 1 that looks random."""
     word = zlib.crc32(f"{name}:{octave}:{place}".encode())
