@@ -188,9 +188,11 @@ def _place(turn: Turn, place: PlaceSpotOrder, correlation_id: str) -> None:
 def _session_opened(turn: Turn, opened: SpotSessionOpened) -> None:
     if turn.session is not None:
         turn.lose_session()
-    if turn.settings.account and opened.account != turn.settings.account:
-        text = f"session is of account {opened.account}, configured is {turn.settings.account}: not used"
+    ours = turn.settings.account or turn.account
+    if ours and opened.account != ours:
+        text = f"session is of account {opened.account}, ours is {ours}: not used"
         turn.alarm("spot_account", Severity.CRITICAL, text)
         turn.count("wrong_account")
         return
+    turn.account = opened.account
     turn.session = SpotSession(opened.session_id, opened.account)

@@ -13,7 +13,7 @@ SECOND_NS = 1_000_000_000
 
 
 class SpotSettings(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """`account` empty: whatever the session says; else any other account's session is not used at all.
+    """`account` empty: that of the first session ever; any other account's session is not used at all.
 
     `submit_within_ns`: from the decision on, a request may be signed and written for so long. `absent_grace_ns`:
     between two absences; longer than that and the time for which the exchange takes a request for valid (recvWindow)
@@ -86,7 +86,8 @@ class SpotSession(msgspec.Struct, frozen=True, gc=False):
 
 
 class SpotState(msgspec.Struct, frozen=True, gc=False):
-    """All of it. `live` and `ended`: orders by client order id, `trades` by symbol and trade id, oldest first.
+    """All of it. `account`: of the first session ever. `live` and `ended`: orders by client order id; `trades` by symbol
+    and trade id; oldest first.
 
     `flows`: what our executions changed of each asset, ever; `baseline`: the totals without them, by the first read or
     by the first after a person said so (None before it). `diverged`: how the account's totals differ from their sum,
@@ -94,6 +95,7 @@ class SpotState(msgspec.Struct, frozen=True, gc=False):
     """
 
     session: SpotSession | None = None
+    account: str = ""
     halt: str = ""
     gate: SpotGateReason = SpotGateReason.NO_SESSION
     live: Mapping[str, SpotOrder] = {}

@@ -29,8 +29,8 @@ from kernels.order_state import Incident, OrderEvent, OrderState, transition
 LOOK_TIMER = "look"
 
 _small = attrgetter(
-    "session", "halt", "gate", "live", "baseline", "flows", "balances", "diverged", "quiet", "requests", "read_ns",
-    "incidents",
+    "session", "account", "halt", "gate", "live", "baseline", "flows", "balances", "diverged", "quiet", "requests",
+    "read_ns", "incidents",
 )  # fmt: skip
 """Small enough to compare whole; the large maps are compared by being the same."""
 
@@ -44,6 +44,7 @@ class Turn:
         self.now_ns = now_ns
         self.effects: list[Effect] = []
         self.session = state.session
+        self.account = state.account
         self.halt = state.halt
         self.live: dict[str, SpotOrder] = dict(state.live)
         self.ended = self._ended_before = LayeredMap.of(state.ended)
@@ -275,6 +276,7 @@ class Turn:
         before = self.before
         state = SpotState(
             session=self.session,
+            account=self.account,
             halt=self.halt,
             gate=gate,
             live=self.live,

@@ -60,6 +60,7 @@ class Execution(Section, frozen=True):
 
 EXPLICIT_TO_TRADE = (
     "exchange.api_key_file",
+    "exchange.api_key_file",
     "execution.mode",
     "execution.unwind",
     "execution.unwind_slippage_bps_max",

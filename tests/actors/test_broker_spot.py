@@ -348,11 +348,10 @@ def test_another_order_under_a_used_id_another_account_and_a_foreign_trade_chang
     stage.say(msgspec.structs.replace(trade(9, 1), client_order_id="web_1"))
     assert stage.counted("foreign_order") == 1
     assert stage.state.flows == {}
-    other = Stage(open_gate=False)
-    other.role.settings = msgspec.structs.replace(SETTINGS, account="mine")
-    other.say(SpotSessionOpened("s1", "another's"))
-    assert other.state.session is None
-    assert "spot_account" in other.alarms()
+    stage.say(SpotSessionOpened("s2", "another's"))
+    assert stage.state.session is None
+    assert stage.state.gate is SpotGateReason.NO_SESSION
+    assert "spot_account" in stage.alarms()
 
 
 def test_trades_that_differ_under_one_id_are_an_incident() -> None:

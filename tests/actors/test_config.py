@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from config.execution import EXPLICIT_TO_TRADE
 from config.schema import EXPLICIT_IN_LIVE, FaultRule, Settings, SettingsError, load
 from tests.conftest import ROOT
 
@@ -117,6 +118,15 @@ def test_overrides_are_read_as_toml_and_as_text_where_they_are_none() -> None:
         ("exchange.start_amount_max=-1", r"exchange\.start_amount_max is -1; allowed: above 0"),
         ("exchange.start_amount_max={}", r"exchange\.start_amount_max is an empty table"),
         ("exchange.header_stale_ms=60", r"exchange\.header_stale_ms is 60; allowed: at least twice"),
+        ("execution.mode=both", r"execution\.mode is 'both'; allowed: 'sequence', 'at_once'"),
+        ("execution.start_amount_max=0", r"execution\.start_amount_max is 0; allowed: above 0"),
+        ("execution.start_amount_max={BTC=-1}", r"execution\.start_amount_max\.BTC is -1; allowed: above 0"),
+        ("execution.absent_grace_ms=4000", r"execution\.absent_grace_ms is 4000; allowed: above 4000"),
+        ("execution.breaker.failures_max=20", r"execution\.breaker\.failures_max is 20; allowed: below"),
+        ("execution.breaker.loss_max=0", r"execution\.breaker\.loss_max is 0; allowed: above 0"),
+        ("execution.breaker.slip_bps_max=0.5", r"execution\.breaker\.slip_bps_max is 0\.5; allowed: whole"),
+        ("execution.unwind_slippage_bps_max=10000", r"unwind_slippage_bps_max is 10000; allowed: whole, below 10000"),
+        ("execution.breaker.wndow=3", r"execution\.breaker\.wndow is no setting; did you mean 'window'"),
         ("reconciler.positions_every_s=600", r"positions_every_s is 600; allowed: at most"),
         ('faults.plan=[{point="recieve", action="crash"}]', r"faults\.plan\[0\]\.point is 'recieve'; allowed: 'rec"),
         ('faults.plan=[{point="receive", action="crash", x=1}]', r"faults\.plan\[0\]\.x is no setting; .*nth"),
@@ -167,3 +177,29 @@ def test_live_cycles_need_an_api_key_file_and_a_dry_run_does_not(tmp_path: Path)
 def test_a_window_longer_than_what_the_executor_counts_on_is_refused(override: str) -> None:
     with pytest.raises(SettingsError, match=r"exchange\.re.*allowed"):
         load(None, [override])
+
+
+def test_trading_cycles_live_asks_for_every_value_that_touches_money() -> None:
+    given = [
+        "run.mode=live",
+        "exchange.rest_url=https://x",
+        "exchange.ws_url=wss://x",
+        "exchange.fee_bps=10",
+        "gateway.port=4001",
+        "gateway.client_id=1",
+        "gateway.account=U1",
+        "fund.name=apex",
+        "fund.symbols=['SPY']",
+        "fund.equity=1000",
+        "fund.fraction=0.01",
+        "fund.max_position_notional=10",
+        "fund.max_gross_notional=10",
+        "fund.max_open_brackets=1",
+        "momentum.enabled=false",
+        "venues.embedded=false",
+    ]
+    assert load(None, [*given, "evaluator.dry_run=true"]).run.mode == "live"
+    with pytest.raises(SettingsError, match="have no value") as refused:
+        load(None, [*given, "evaluator.dry_run=false"])
+    for name in EXPLICIT_TO_TRADE:
+        assert name in str(refused.value)

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from actors.core import new_core
-from actors.effects import AppendLine, ClearAlarm, Count, Drive, Effect, RaiseAlarm
+from actors.effects import AppendLine, ClearAlarm, Count, Drive, Effect, RaiseAlarm, Send
 from actors.evaluator import (
     CYCLES_MAX,
     FALL_ALARM,
@@ -20,8 +20,11 @@ from actors.evaluator import (
 )
 from actors.messages import (
     AnyMessage,
+    CycleEnd,
+    CycleOutcome,
     EvaluatorReady,
     EvaluatorStatus,
+    ExecuteCycle,
     HaltChanged,
     IncidentRecorded,
     OpportunityFound,
@@ -30,6 +33,7 @@ from actors.messages import (
     TimerFired,
 )
 from actors.snapshot import decode_snapshot, encode_snapshot
+from kernels.fixed8 import parse_price
 from tests.actors.roles import SECOND_NS, fold, step
 
 ROLE = Evaluator()
@@ -201,3 +205,24 @@ def test_the_state_survives_a_snapshot() -> None:
     state, _ = after(SEEN, [1, 2, 3], 2 * SECOND_NS, MINUTE_NS)
     core = msgspec.structs.replace(new_core(ROLE), role=state, seq=5)
     assert decode_snapshot(ROLE, encode_snapshot(ROLE, core)).role == state
+
+
+def test_where_it_is_no_dry_run_each_opportunity_is_handed_over_once_and_not_too_many() -> None:
+    role = Evaluator(dry_run=False)
+    state = fold(role, READY)
+    asks: list[ExecuteCycle] = []
+    for number in range(12):
+        one = msgspec.structs.replace(found(dry_run=False), opportunity_id=f"o{number}")
+        state, effects = step(role, state, one)
+        asks += [
+            effect.body for effect in effects if isinstance(effect, Send) and isinstance(effect.body, ExecuteCycle)
+        ]
+    assert [ask.attempt_id for ask in asks] == [f"o{number}" for number in range(8)]
+    assert (asks[0].spent, asks[0].received) == (parse_price(found().start_amount), parse_price(found().end_amount))
+    assert state.opportunities == 12
+    ended = CycleOutcome("o3", CycleEnd.FILLED, "sequence", "USDT", 1, 1)
+    state, _ = step(role, state, ended)
+    state, effects = step(role, state, msgspec.structs.replace(found(dry_run=False), opportunity_id="o12"))
+    assert any(isinstance(effect, Send) and effect.owed and effect.target == "executor" for effect in effects)
+    assert len(state.asked) == 8
+    assert step(role, state, found())[1] == (Count("opportunity_of_another_mode"),)

@@ -8,6 +8,7 @@ import pytest
 from actors.messages import OpportunityFound
 from actors.opportunity_gate import PER_SECOND_MAX, OpportunityGate
 from kernels.book_image import BookImage, FeedWriter, RowStatus, format_image, layout
+from kernels.cycle_execution import check_plan
 from kernels.cycles import build_index
 from kernels.evaluate import Decision
 from kernels.evaluator import Evaluator
@@ -194,3 +195,23 @@ def test_a_ladder_whose_feed_died_is_not_walked() -> None:
     (told,) = market.change(CROSS, CHEAP)
     cross = next(leg for leg in told.legs if leg.leg.startswith("ETHBTC"))
     assert (cross.qty, cross.levels, cross.ladder) == (UNIT, 1, ())
+
+
+def test_where_it_is_no_dry_run_the_plan_is_the_decisions_own_to_the_last_unit() -> None:
+    market = Market()
+    market.gate = OpportunityGate(market.evaluator, "evaluator:e1", dry_run=False)
+    market.quote(CROSS, CHEAP)
+    (decision,) = [one for one in market.decisions(CROSS) if one.refusal is None]
+    (told,) = market.gate.take(np.array([CROSS], dtype=np.int32), [decision], NOW_NS)
+    assert check_plan(told.plan) == ""
+    assert [(leg.symbol, leg.side) for leg in told.plan] == [("BTCUSDT", "BUY"), ("ETHBTC", "BUY"), ("ETHUSDT", "SELL")]
+    for leg, step in zip(told.plan, decision.steps, strict=True):
+        assert (leg.limit_px, leg.qty, leg.spent, leg.fee, leg.received) == (
+            step.limit_px,
+            step.qty,
+            step.spent,
+            step.fee,
+            step.received,
+        )
+    assert told.evaluated_ns == decision.evaluated_ns
+    assert not told.dry_run

@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.process, pytest.mark.timeout(420)]
 def test_the_books_are_the_exchanges_after_processes_died_and_answers_were_lost(tmp_path: Path) -> None:
     seed = 4
     print(f"seed {seed}")
-    done = run_cycles(tmp_path / "run", seed, seconds=15)
+    done = run_cycles(tmp_path / "run", seed, seconds=10)
     assert sum(count for name, count in done.items() if name.startswith("kill"))
     assert done["filled"] + done["unwound"] + done["not_filled"] + done["held"]
 

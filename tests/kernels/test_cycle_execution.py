@@ -248,3 +248,30 @@ def test_the_value_of_a_route_is_what_the_tops_say_by_hand() -> None:
     attempt = filled(attempt, "1", "1", "100")
     assert route_value(attempt, BACK, tops) == Fraction(90 * 10**8)
     assert route_value(attempt, FORWARD, tops) == Fraction(120 * 10**8)
+
+
+def test_a_plan_over_levels_is_begun_while_the_book_is_as_good_and_held_to_its_limits_where_it_is_not() -> None:
+    """A buy of 0.05 BTC walked from 20,000 to a limit of 20,600: 1,010 in all; at the limit alone nothing is gained."""
+    first, *rest = triangle()
+    walked = msgspec.structs.replace(first, limit_px=e8("20600"), spent=e8("1010"), top_px=e8("20000"))
+    legs = (walked, *rest)
+    tops = tops_of(triangle())
+    _, act = advance(Attempt(legs), tops, policy())
+    assert isinstance(act, Place)
+    assert (act.orders[0].qty, act.orders[0].limit_px) == (walked.qty, e8("20600"))
+    worse = tops | {"BTCUSDT": Top(e8("20001"), e8("20010"), live=True)}
+    assert advance(Attempt(legs), worse, policy())[1] == Finish(reason="no_gain")
+
+
+def test_a_fee_that_a_token_pays_shrinks_no_leg_and_counts_against_the_gain() -> None:
+    legs = tuple(msgspec.structs.replace(one, fee_taken=False, received=one.received + one.fee) for one in triangle())
+    attempt, act = advance(Attempt(legs), tops_of(legs), policy())
+    assert isinstance(act, Place)
+    attempt = filled(attempt, "1", "0.05", "1000", BNB="0.002")
+    attempt, act = advance(attempt, tops_of(legs), policy())
+    assert isinstance(act, Place)
+    assert act.orders[0].qty == e8("1"), "the whole 0.05 BTC"
+    gain = Fraction(legs[-1].received, legs[0].spent)
+    kept = Fraction(999, 1000) ** 3
+    just_out_of_reach = msgspec.structs.replace(policy(), net_return_min=gain * kept)
+    assert advance(Attempt(legs), tops_of(legs), just_out_of_reach)[1] == Finish(reason="no_gain")
