@@ -86,8 +86,8 @@ class SpotSession(msgspec.Struct, frozen=True, gc=False):
 
 
 class SpotState(msgspec.Struct, frozen=True, gc=False):
-    """All of it. `account`: of the first session ever. `live` and `ended`: orders by client order id; `trades` by symbol
-    and trade id; oldest first.
+    """All of it. `account`: of the first session ever. `live` and `ended`: orders by client order id; `trades` by
+    symbol and trade id; oldest first.
 
     `flows`: what our executions changed of each asset, ever; `baseline`: the totals without them, by the first read or
     by the first after a person said so (None before it). `diverged`: how the account's totals differ from their sum,
