@@ -182,6 +182,7 @@ def test_a_window_longer_than_what_the_executor_counts_on_is_refused(override: s
 def test_trading_cycles_live_asks_for_every_value_that_touches_money() -> None:
     given = [
         "run.mode=live",
+        "run.live_interlock=real money in U1",
         "exchange.rest_url=https://x",
         "exchange.ws_url=wss://x",
         "exchange.fee_bps=10",
