@@ -228,6 +228,28 @@ def test_a_refusal_leaves_no_order(gateway: GatewayProcess, client: RawClient, c
     assert_same(gateway, client)
 
 
+def test_a_change_of_an_order_becomes_a_second_order_beside_it(gateway: GatewayProcess, client: RawClient) -> None:
+    client.send(*place_fields(1))
+    client.sync()
+    gateway.fault("two_perm_ids")
+    client.send(*place_fields(1, lmtPrice="181"))
+    frames = client.sync()
+    assert words(frames) == ["1 openOrder", "1 Submitted"]
+    rows = gateway.orders()
+    assert [(row["order_id"], row["limit_px"]) for row in rows] == [(1, "180"), (1, "181")]
+    assert next(frame[6] for frame in frames if frame[0] == "3") == str(rows[1]["perm_id"])
+    gateway.kill9()
+    gateway.restart()
+    again = opened_client(gateway)
+    again.send(4, 1, 1, "")
+    assert words(again.sync()) == ["1 Cancelled", "1 error 202"]
+    assert [row["status"] for row in gateway.orders()] == ["Submitted", "Cancelled"]
+    gateway.set_price("AAPL", "179.00", "179.02")
+    assert [row["status"] for row in gateway.orders()] == ["Filled", "Cancelled"]
+    assert_same(gateway, again)
+    again.close()
+
+
 def test_every_stop_from_now_on_is_inert(gateway: GatewayProcess, client: RawClient) -> None:
     gateway.fault("inert_stop")
     client.send(*place_fields(1, orderType="STP", action="SELL", lmtPrice="", auxPrice="185"))

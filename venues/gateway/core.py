@@ -250,6 +250,8 @@ class GatewayCore:
                 self._place(client, request)
                 if ticket.key not in self.engine.staged:
                     self.engine.conduct.arrivals.pop(ticket.key, None)
+            case "two_perm_ids":
+                self._place(client, request, beside=True)
             case "drop_at_place":
                 if fault.when == "after":
                     self._place(client, request)
@@ -271,7 +273,7 @@ class GatewayCore:
             inactive=(code, fault.text or MESSAGE_TEXTS.get(code, "Scripted")), error_first=fault.first == "error"
         )
 
-    def _place(self, client: Client, request: PlaceOrder) -> None:
+    def _place(self, client: Client, request: PlaceOrder, *, beside: bool = False) -> None:
         if request.ticket.order_id == 0:
             self.send_error(client, 0, 321, "Error validating request.-'bF' : cause - Order id 0 is no order's")
             return
@@ -285,6 +287,8 @@ class GatewayCore:
             self.send_error(client, ticket.order_id, 2109, MESSAGE_TEXTS[2109])
         if ticket.what_if:
             self._what_if(client, ticket, instrument)
+        elif beside:
+            self.engine.place_beside(ticket, self.clock_ns())
         else:
             self.engine.place(ticket, self.clock_ns())
         self.settle()

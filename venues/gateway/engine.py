@@ -182,6 +182,19 @@ class OrderEngine:
         self.book.tell(order)
         self.book.match(order.perm_id, now_ns)
 
+    def place_beside(self, ticket: Ticket, now_ns: int) -> None:
+        """Accept a change of an open order as an order of its own: from now on its id means the new one.
+
+        Both live, each under its permId. A ticket that changes nothing is placed as ever.
+        """
+        order = self.store.find(*ticket.key)
+        instrument = self.book.instrument_of(ticket.con_id)
+        if order is None or order.is_done or checks.refusal_of(ticket, instrument, self._account_name):
+            self.place(ticket, now_ns)
+            return
+        second = self.book.accept(replace(ticket, parent_id=0), now_ns)
+        self.book.match(second.perm_id, now_ns)
+
     def correct(self, execution: Execution, px: Decimal, base: AccountBase) -> Execution:
         """Report a fill once more at another price, under the next number after its execId's last dot."""
         number = len(self.store.revisions(execution.root)) + 1
