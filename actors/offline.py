@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
@@ -11,7 +10,7 @@ import msgspec
 from loguru import logger
 
 from actors.adapters.recorded import is_json_array, read_whole
-from actors.adapters.recorded_stream import recorded_lines
+from actors.adapters.recorded_stretch import recorded_stretches
 from kernels.book_image import NO_AGE_LIMIT
 from kernels.cycles import CycleIndex, build_index
 from kernels.evaluate import Decision
@@ -69,12 +68,13 @@ def replay_command(
     )
     snapshots = [path for path in paths if is_json_array(path)]
     streams = [path for path in paths if path not in snapshots]
-    merged = heapq.merge(*(recorded_lines(path, warn) for path in streams), key=lambda line: line.received_ns)
-    first = next(merged, None)
+    stretches = recorded_stretches(streams, warn)
+    first = next(stretches, None)
+    opened_ns = int(first.times[0]) if first else 0
     opportunities: Iterator[Decision] = chain.from_iterable(
         chain(
-            (replay.apply_snapshot(read_whole(path), first.received_ns if first else 0) for path in snapshots),
-            (replay.apply_line(line) for line in chain([first] if first else [], merged)),
+            (replay.apply_snapshot(read_whole(path), opened_ns) for path in snapshots),
+            (replay.apply_stretch(stretch) for stretch in chain([first] if first else [], stretches)),
         )
     )
     for opportunity in opportunities:

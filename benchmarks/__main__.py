@@ -19,6 +19,7 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help="; ".join(f"{b.name}: {b.about}" for b in BENCHMARKS))
     parser.add_argument("--quick", action="store_true", help="few repetitions: shows that it works, proves nothing")
+    parser.add_argument("--peers", action="store_true", help="others' engines too, each in an environment made for it")
     parser.add_argument("--strict", action="store_true", help="exit 1 where a goal was missed")
     parser.add_argument("--output", type=Path, default=RESULTS, help="default: %(default)s")
     arguments = parser.parse_args(argv)
@@ -33,7 +34,7 @@ def main(argv: Sequence[str]) -> int:
     say(f"{where}; Python {versions['python']}; {commit}")
     for benchmark in benchmarks:
         machine = this_machine()
-        for measured in benchmark.run(arguments.quick):
+        for measured in benchmark.run(arguments.quick, arguments.peers):
             entry = entry_of(measured, machine, versions, commit, arguments.quick)
             entries.append(entry)
             say(line_of(entry))

@@ -22,11 +22,18 @@ class Benchmark(msgspec.Struct, frozen=True):
     cheap: bool = False
     """Its quick form takes a few seconds and starts no engine."""
 
-    def run(self, quick: bool) -> list[Measured]:
-        """Run it and its baseline."""
-        module, _, function = self.at.partition(":")
-        runner: Run = getattr(importlib.import_module(module), function)
-        return runner(quick)
+    peer: str = ""
+    """`module:function` of another's engine, run beside it where asked for; what it is, and what it costs, is there."""
+
+    def run(self, quick: bool, peers: bool = False) -> list[Measured]:
+        """Run it and its baseline, and its peer where `peers` asks for it."""
+        return [figure for at in (self.at, self.peer if peers else "") if at for figure in _function(at)(quick)]
+
+
+def _function(at: str) -> Run:
+    module, _, name = at.partition(":")
+    found: Run = getattr(importlib.import_module(module), name)
+    return found
 
 
 BENCHMARKS = (
@@ -62,6 +69,14 @@ BENCHMARKS = (
         "benchmarks.market_path:latency",
         "the same in one process in plain Python",
         "frame received → decision at 20,000 frames/s",
+    ),
+    Benchmark(
+        "replay",
+        "benchmarks.replay_speed:replay",
+        "orjson, floats and the changed symbol's cycles in a plain loop",
+        "recordings → book and evaluator, offline, one processor",
+        cheap=True,
+        peer="benchmarks.replay_speed:beside_peer",
     ),
     Benchmark(
         "ledger", "benchmarks.ledger_append:append", "a bare XADD", "one durable append to the ledger", cheap=True

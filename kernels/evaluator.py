@@ -84,15 +84,15 @@ class Evaluator:
 
         Those without a `refusal` are opportunities. Rows are read again for the decision, which is of what it read.
         """
-        return self._decided(self.screen.rows(changed, now_ns), now_ns)
+        return self.decided(self.screen.rows(changed, now_ns), now_ns)
 
     def on_turn(self, now_ns: int) -> list[Decision]:
         """Take what the image's rings announced since the last turn, as `on_rows`; `screen.changed` then holds it."""
-        return self._decided(self.screen.turn(now_ns), now_ns)
+        return self.decided(self.screen.turn(now_ns), now_ns)
 
     def scan(self, now_ns: int) -> list[Decision]:
         """Evaluate every cycle: after an overrun, and at the start."""
-        return self._decided(self.screen.all(now_ns), now_ns)
+        return self.decided(self.screen.all(now_ns), now_ns)
 
     def decide(self, cycle: int, now_ns: int) -> Decision:
         """Decide one cycle on its rows as they stand now."""
@@ -126,7 +126,8 @@ class Evaluator:
         live, invalid, feed_dead, aged, busy = self.screen.tally.tolist()
         return EvaluationCounters(live, invalid, feed_dead, aged, busy, self._candidates)
 
-    def _decided(self, found: int, now_ns: int) -> list[Decision]:
+    def decided(self, found: int, now_ns: int) -> list[Decision]:
+        """Decide the candidates that the screen's last call found."""
         if not found:
             return []
         self._candidates += found

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 import orjson
 
 from kernels.book_image import FeedCounters, FeedWriter, RowStatus
@@ -79,6 +80,11 @@ class FeedFold:
         if stale:
             rejected[Reason.STALE_UPDATE_ID] += stale
         return rejected
+
+    @property
+    def block(self) -> npt.NDArray[np.int64]:
+        """For compiled callers of `kernels.frame_fold.fold_frame`."""
+        return self._usual.block
 
     def apply_frame(self, frame: bytes, received_ns: int) -> int:
         """Apply a stream's frame; return the row that changed, NOTHING_CHANGED or ALL_CHANGED (each row was

@@ -38,17 +38,51 @@ COMPILED_WITH: Final = "93378ae6d6b3bea7"
 FRAMES_MAX: Final = 1_024
 """Frames a call takes at most; a longer batch is several calls."""
 FENCED_OUT: Final = -1
+STALE_ROW: Final = -2
+FENCED_ROW: Final = -3
 _TEXT_BYTES: Final = 1 << 18
 
 Int64s = npt.NDArray[np.int64]
 
 # Places in the block.
 _TEXT, _LENGTHS, _SLOTS, _LOWER, _LOWER_AT, _UPPER, _UPPER_AT, _FIGURES = range(8)
-_ROWS, _FEEDS, _RING, _OWNED, _LATEST, _STATE, _CAPPED_ROWS = range(8, 15)
+_ROWS, FEEDS, _RING, _OWNED, _LATEST, _STATE, _CAPPED_ROWS = range(8, 15)
 
 # Words of the state: whose rows; counts since the start; of the last call, the last row changed and where it stopped.
 _FEED, _EPOCH, _PARSED, _STALE, _CAPPED, _LAST_ROW, _STOPPED_AT, _N_STATE = range(8)
 NO_CHANGE: Final = -1
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def fold_frame(block: Int64s, text: npt.NDArray[np.uint8], start: int, stop: int, received_ns: int) -> int:
+    """Fold the frame `text[start:stop]`; return the row that it changed, or UNUSUAL (not touched: the whole rule's),
+    STALE_ROW (counted), FENCED_ROW (the writer has a successor).
+    """
+    state, figures = int64s_in(block, _STATE), int64s_in(block, _FIGURES)
+    row = scan_frame(
+        text, start, stop, int32s_in(block, _SLOTS), uint8s_in(block, _LOWER), int64s_in(block, _LOWER_AT),
+        uint8s_in(block, _UPPER), int64s_in(block, _UPPER_AT), figures,
+    )  # fmt: skip
+    if row == UNUSUAL or not uint8s_in(block, _OWNED)[row]:
+        return UNUSUAL
+    latest = int64s_in(block, _LATEST)
+    # Equal is stale too: a frame seen twice says nothing new.
+    if figures[UPDATE_ID] <= latest[row]:
+        state[_STALE] += 1
+        return STALE_ROW
+    capped = figures[QUANTITY_CAPPED] != 0
+    written = write_row(
+        int64s_in(block, _ROWS), int64s_in(block, FEEDS), int64s_in(block, _RING), state[_FEED], state[_EPOCH], row,
+        figures[BID_PX], figures[BID_QTY], figures[ASK_PX], figures[ASK_QTY], figures[UPDATE_ID], received_ns,
+        VALID | (CAPPED_FLAG if capped else 0),
+    )  # fmt: skip
+    if written == FENCED:
+        return FENCED_ROW
+    latest[row] = figures[UPDATE_ID]
+    state[_PARSED] += 1
+    state[_CAPPED] += capped
+    int64s_in(block, _CAPPED_ROWS)[row] += capped
+    return row
 
 
 @njit(cache=True, nogil=True)
@@ -57,36 +91,17 @@ def _fold_frames(block: Int64s, first: int, count: int, start: int, received_ns:
     stopped at, `count` where there was none, FENCED_OUT where the writer has a successor.
     """
     text, lengths, state = uint8s_in(block, _TEXT), int64s_in(block, _LENGTHS), int64s_in(block, _STATE)
-    slots, figures, latest = int32s_in(block, _SLOTS), int64s_in(block, _FIGURES), int64s_in(block, _LATEST)
-    lower, lower_at = uint8s_in(block, _LOWER), int64s_in(block, _LOWER_AT)
-    upper, upper_at = uint8s_in(block, _UPPER), int64s_in(block, _UPPER_AT)
-    rows, feeds, ring = int64s_in(block, _ROWS), int64s_in(block, _FEEDS), int64s_in(block, _RING)
-    owned, capped_rows = uint8s_in(block, _OWNED), int64s_in(block, _CAPPED_ROWS)
     state[_LAST_ROW] = NO_CHANGE
     for number in range(first, count):
-        stop = start + lengths[number]
-        row = scan_frame(text, start, stop, slots, lower, lower_at, upper, upper_at, figures)
-        if row == UNUSUAL or not owned[row]:
+        row = fold_frame(block, text, start, start + lengths[number], received_ns)
+        if row == UNUSUAL:
             state[_STOPPED_AT] = start
             return number
-        start = stop
-        # Equal is stale too: a frame seen twice says nothing new.
-        if figures[UPDATE_ID] <= latest[row]:
-            state[_STALE] += 1
-            continue
-        capped = figures[QUANTITY_CAPPED] != 0
-        written = write_row(
-            rows, feeds, ring, state[_FEED], state[_EPOCH], row,
-            figures[BID_PX], figures[BID_QTY], figures[ASK_PX], figures[ASK_QTY], figures[UPDATE_ID], received_ns,
-            VALID | (CAPPED_FLAG if capped else 0),
-        )  # fmt: skip
-        if written == FENCED:
+        if row == FENCED_ROW:
             return FENCED_OUT
-        latest[row] = figures[UPDATE_ID]
-        state[_PARSED] += 1
-        state[_CAPPED] += capped
-        capped_rows[row] += capped
-        state[_LAST_ROW] = row
+        start += lengths[number]
+        if row != STALE_ROW:
+            state[_LAST_ROW] = row
     return count
 
 
@@ -119,7 +134,7 @@ class FrameFold:
                 _UPPER_AT: table.upper_at,
                 _FIGURES: np.zeros(N_FIGURES, dtype=np.int64),
                 _ROWS: rows,
-                _FEEDS: feeds,
+                FEEDS: feeds,
                 _RING: ring,
                 _OWNED: owned,
                 _LATEST: self.latest,
@@ -151,6 +166,11 @@ class FrameFold:
         if stopped == FENCED_OUT:
             raise Fenced(f"feed {self._state[_FEED]}: epoch {self._state[_EPOCH]} has been succeeded")
         return stopped
+
+    @property
+    def block(self) -> Int64s:
+        """For compiled callers of `fold_frame`."""
+        return self._block.words
 
     @property
     def last_row(self) -> int:

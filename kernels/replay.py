@@ -9,13 +9,16 @@ before the next is read.
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterator
 from decimal import Decimal
 from fractions import Fraction
 from typing import Final, NamedTuple
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
+from kernels.address_block import Block
 from kernels.book_image import NO_AGE_LIMIT, FeedWriter, format_image, layout
 from kernels.cycles import CycleIndex
 from kernels.evaluate import Decision
@@ -24,6 +27,20 @@ from kernels.fees import FeeTable
 from kernels.fixed8 import format_ratio
 from kernels.fold import ALL_CHANGED, NOTHING_CHANGED, FeedFold
 from kernels.frames import SymbolTable
+from kernels.record_index import EPOCH, FRAME
+from kernels.replay_run import (
+    BY_HAND,
+    CANDIDATES,
+    CLOCK,
+    END,
+    KINDS,
+    LENGTHS,
+    SOURCES,
+    STARTS,
+    TEXTS,
+    TIMES,
+    run_stretch,
+)
 
 _RING_SLOTS: Final = 2
 _EPOCH: Final = 1
@@ -65,6 +82,31 @@ class ReplayReport(msgspec.Struct, frozen=True):
     best_gross_return: str | None
     best_cycle: tuple[str, ...]
     opportunities: int
+
+
+class Stretch(NamedTuple):
+    """Entries of recordings in the order in which they are to be applied.
+
+    `times` int64 [n], received; `sources` int64 [n]: which of `texts` an entry lies in, at `starts`, `lengths` (int64
+    [n]) bytes long; `kinds` uint8 [n], of `kernels.record_index`. Behind a text's last entry lie TEXT_PADDING bytes.
+    """
+
+    times: npt.NDArray[np.int64]
+    sources: npt.NDArray[np.int64]
+    starts: npt.NDArray[np.int64]
+    lengths: npt.NDArray[np.int64]
+    kinds: npt.NDArray[np.uint8]
+    texts: list[npt.NDArray[np.uint8]]
+
+    def line(self, entry: int) -> RecordedLine:
+        """Return one entry by itself. An OTHER line is parsed; its time is the entry's, which may be a later one."""
+        kind, received_ns, start = int(self.kinds[entry]), int(self.times[entry]), int(self.starts[entry])
+        if kind == EPOCH:
+            return RecordedLine(LineKind.EPOCH, received_ns, b"")
+        text = self.texts[int(self.sources[entry])][start : start + int(self.lengths[entry])].tobytes()
+        if kind == FRAME:
+            return RecordedLine(LineKind.FRAME, received_ns, text)
+        return parse_line(text)._replace(received_ns=received_ns)
 
 
 def parse_line(line: bytes) -> RecordedLine:
@@ -118,6 +160,7 @@ class Replay:
         self._index = index
         self._changed = np.zeros(1, dtype=np.int32)
         self._now_ns = 0
+        self._clock = np.zeros(1, dtype=np.int64)
         self.notes = 0
         self.opportunities = 0
 
@@ -145,6 +188,30 @@ class Replay:
             return []
         now_ns = self._tick(line.received_ns)
         return self._evaluate(self._fold.apply_frame(line.frame, now_ns), now_ns)
+
+    def apply_stretch(self, stretch: Stretch) -> Iterator[Decision]:
+        """Apply recorded entries in their order, as `apply_line` would one by one; yield the opportunities met.
+
+        Nothing is applied but by asking for the next.
+        """
+        self._clock[0] = self._now_ns
+        block = Block({TIMES: stretch.times, SOURCES: stretch.sources, STARTS: stretch.starts,
+                       LENGTHS: stretch.lengths, KINDS: stretch.kinds, CLOCK: self._clock,
+                       **{TEXTS + source: text for source, text in enumerate(stretch.texts)}})  # fmt: skip
+        entry, why = 0, BY_HAND
+        while True:
+            entry, why, found = run_stretch(
+                self._fold.block, self._evaluator.screen.block, block.words, self._changed, entry
+            )
+            self._now_ns = int(self._clock[0])
+            if why == END:
+                return
+            if why == CANDIDATES:
+                yield from self._opened(self._evaluator.decided(found, self._now_ns))
+            else:
+                yield from self.apply_line(stretch.line(entry))
+                self._clock[0] = self._now_ns
+            entry += 1
 
     @property
     def evaluation_counters(self) -> EvaluationCounters:
@@ -183,6 +250,9 @@ class Replay:
         else:
             self._changed[0] = changed
             decisions = self._evaluator.on_rows(self._changed, now_ns)
+        return self._opened(decisions)
+
+    def _opened(self, decisions: list[Decision]) -> list[Decision]:
         found = [decision for decision in decisions if decision.refusal is None]
         self.opportunities += len(found)
         return found

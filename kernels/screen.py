@@ -39,14 +39,33 @@ from kernels.address_block import (
     read_only_int64s_in,
     uint32s_in,
 )
+from kernels.atomics import load_acquire, load_relaxed
 from kernels.book_image import BookImage
 from kernels.cycles import NO_LEG, CycleIndex
 from kernels.fixed8 import SCALE
 from kernels.latency_histogram import new_histogram, record
-from kernels.seqlock import ASK_PX, BID_PX, BUSY, INVALID, LIVE, RECEIVED_NS, drain, read_live_row
+from kernels.seqlock import (
+    AGED,
+    ASK_PX,
+    BID_PX,
+    BUSY,
+    EPOCH_SHIFT,
+    FEED_DEAD,
+    FEED_WORDS,
+    FLAGS,
+    INVALID,
+    LIVE,
+    RECEIVED_NS,
+    ROW_WORDS,
+    SEQUENCE,
+    TWIN_FEED,
+    drain,
+    feed_is_live,
+    read_live_row,
+)
 
 # A digest of the files whose functions are compiled into this: numba's cache does not look at them (see test_warm).
-COMPILED_WITH: Final = "8547c6af9f6ad2b7"
+COMPILED_WITH: Final = "d8a44b633fd7a4ba"
 
 RELATIVE_ERROR: Final = Fraction(1, 2**49)
 CHANGES_A_TURN_MAX: Final = 1 << 15
@@ -62,7 +81,8 @@ Float64s = npt.NDArray[np.float64]
 # Places in the block.
 _ROWS, _ROW_FEED, _FEEDS, _RINGS, _ROW_START, _ROW_CYCLES, _CODES, _AGES, _KEPT_BUY, _KEPT_SELL = range(10)
 _FACTORS, _SEEN, _TAKEN, _DONE, _RECEIVED, _VALUES, _OUT, _TALLY, _STATE, _BOUNDS = range(10, 20)
-_CHANGED, _CURSORS, _OVERRUN, _HISTOGRAM = range(20, 24)
+_CHANGED, _CURSORS, _OVERRUN, _HISTOGRAM, _KNOWN, _EPOCHS, _HELD = range(20, 27)
+_UNKNOWN: Final = -1
 
 # Words of the state.
 _STAMP, _WIDTH, _LIVENESS_NS, _RING_WORDS, _BATCH, _COUNT, _OVERRUNS, _MORE, _N_STATE = range(9)
@@ -87,25 +107,43 @@ def _read_factors(
     image: tuple[Int64s, Int64s, Int64s],
     limits: tuple[Int64s, Int64s],
     kept: tuple[Float64s, Float64s],
-    into: tuple[Int64s, Float64s, Int64s, Int64s],
+    into: tuple[Int64s, Float64s, Int64s, Int64s, Int64s, Int64s, Float64s],
     row: int,
     now_ns: int,
 ) -> None:
-    """Read a row and judge it; set its factors, NaN where it is not LIVE, and note that it was seen in this call."""
+    """Read a row and judge it; set its factors, NaN where it is not LIVE, and note that it was seen in this call.
+
+    A row whose sequence is that of its last reading holds what it held then: it is only judged. (Not one of a feed with
+    a twin, whose readings are of either.)
+    """
     ages, state = limits
-    values, factors, received, seen = into
-    verdict = read_live_row(image[0], image[1], image[2], row, now_ns, state[_LIVENESS_NS], ages[row], values)
-    bid, ask = values[BID_PX], values[ASK_PX]
-    if verdict == LIVE and (bid <= 0 or ask <= 0):
-        verdict = INVALID
-    if verdict != BUSY:
-        received[row] = values[RECEIVED_NS]
-    if verdict == LIVE:
-        factors[2 * row] = kept[0][row] / np.float64(ask)
-        factors[2 * row + 1] = np.float64(bid) * kept[1][row]
+    values, factors, received, seen, known, epochs, held = into
+    rows, row_feed, feeds = image
+    feed = row_feed[row]
+    if (
+        known[row] == load_acquire(rows, row * ROW_WORDS + SEQUENCE)
+        and feed >= 0
+        and load_relaxed(feeds, feed * FEED_WORDS + TWIN_FEED) == 0
+    ):
+        verdict = LIVE
+        if not feed_is_live(feeds, feed, epochs[row], now_ns, state[_LIVENESS_NS]):
+            verdict = FEED_DEAD
+        elif now_ns - received[row] > ages[row]:
+            verdict = AGED
     else:
-        factors[2 * row] = np.nan
-        factors[2 * row + 1] = np.nan
+        verdict = read_live_row(rows, row_feed, feeds, row, now_ns, state[_LIVENESS_NS], ages[row], values)
+        bid, ask = values[BID_PX], values[ASK_PX]
+        if verdict == LIVE and (bid <= 0 or ask <= 0):
+            verdict = INVALID
+        if verdict != BUSY:
+            received[row] = values[RECEIVED_NS]
+        known[row] = _UNKNOWN
+        if verdict == LIVE:
+            known[row], epochs[row] = values[SEQUENCE], values[FLAGS] >> EPOCH_SHIFT
+            held[2 * row] = kept[0][row] / np.float64(ask)
+            held[2 * row + 1] = np.float64(bid) * kept[1][row]
+    factors[2 * row] = held[2 * row] if verdict == LIVE else np.nan
+    factors[2 * row + 1] = held[2 * row + 1] if verdict == LIVE else np.nan
     seen[row] = state[_STAMP] << _VERDICT_BITS | verdict
 
 
@@ -116,7 +154,7 @@ def _reading(
     tuple[Int64s, Int64s, Int64s],
     tuple[Int64s, Int64s],
     tuple[Float64s, Float64s],
-    tuple[Int64s, Float64s, Int64s, Int64s],
+    tuple[Int64s, Float64s, Int64s, Int64s, Int64s, Int64s, Float64s],
 ]:
     """Open what `_read_factors` takes."""
     image = (
@@ -131,6 +169,9 @@ def _reading(
         float64s_in(block, _FACTORS),
         int64s_in(block, _RECEIVED),
         int64s_in(block, _SEEN),
+        int64s_in(block, _KNOWN),
+        int64s_in(block, _EPOCHS),
+        float64s_in(block, _HELD),
     )
     return image, limits, kept, into
 
@@ -146,7 +187,7 @@ def _skipped_for(codes: Uint32s, seen: Int64s, begin: int) -> int:
 
 
 @njit(cache=True, nogil=True)
-def _screen_rows(block: Int64s, changed: Int32s, count: int, now_ns: int) -> int:
+def screen_rows(block: Int64s, changed: Int32s, count: int, now_ns: int) -> int:
     """Screen each cycle that crosses one of the first `count` changed rows, once; return the number of candidates.
 
     Each row is read, with its header, at most once: all cycles of a call are of one reading of each row.
@@ -168,9 +209,10 @@ def _screen_rows(block: Int64s, changed: Int32s, count: int, now_ns: int) -> int
         done[changed_row] = stamp
         for at in range(row_start[changed_row], row_start[changed_row + 1]):
             cycle = row_cycles[at]
-            if taken[cycle] == stamp:
-                continue
-            taken[cycle] = stamp
+            if count > 1:  # of one row alone each cycle comes once
+                if taken[cycle] == stamp:
+                    continue
+                taken[cycle] = stamp
             begin = np.int64(cycle) * width
             bound = 1.0
             for place in range(begin, begin + width):
@@ -231,7 +273,7 @@ def _turn(block: Int64s, now_ns: int) -> int:
         more |= taken == batch
         count += taken
     state[_COUNT], state[_MORE] = count, more
-    return _screen_rows(block, changed, count, now_ns) if count else 0
+    return screen_rows(block, changed, count, now_ns) if count else 0
 
 
 @njit(cache=True, nogil=True)
@@ -292,13 +334,20 @@ class Screen:
                 _VALUES: np.zeros(seqlock.ROW_WORDS, dtype=np.int64), _OUT: self._out, _TALLY: self.tally,
                 _STATE: self._state, _BOUNDS: self.bounds, _CHANGED: self._changed, _CURSORS: cursors,
                 _OVERRUN: self._overrun, _HISTOGRAM: self.latency,
+                _KNOWN: np.full(n_rows, _UNKNOWN, dtype=np.int64), _EPOCHS: np.zeros(n_rows, dtype=np.int64),
+                _HELD: np.zeros(2 * n_rows),
             }
         )  # fmt: skip
         self._words = self._block.words
 
+    @property
+    def block(self) -> Int64s:
+        """For compiled callers of `screen_rows`."""
+        return self._words
+
     def rows(self, changed: Int32s, now_ns: int) -> int:
         """Screen the cycles of these rows, which are not checked, each once."""
-        found: int = _screen_rows(self._words, changed, len(changed), now_ns)
+        found: int = screen_rows(self._words, changed, len(changed), now_ns)
         return found
 
     def all(self, now_ns: int) -> int:

@@ -15,6 +15,8 @@ from kernels.frame_scan import N_FIGURES, TEXT_PADDING, scan_frame
 from kernels.frames import SymbolTable
 from kernels.image_copy import ImageCopy
 from kernels.latency_histogram import new_histogram, record
+from kernels.record_index import index_capture, index_lines
+from kernels.replay import Replay, Stretch
 from kernels.row_watch import RowWatch
 
 _MARKETS = (("B", "A"), ("C", "A"), ("C", "B"))
@@ -44,6 +46,13 @@ def warm() -> None:
     FeedFold(writer, table).apply_frame(b"{}", 1)
     text = np.zeros(TEXT_PADDING, dtype=np.uint8)
     scan_frame(text, 0, 0, *table.scan, np.zeros(N_FIGURES, dtype=np.int64))
+    index_capture(text, 0, *(np.zeros(1, dtype=np.int64) for _ in range(3)), np.zeros(1, dtype=np.uint8))
+    lines = np.frombuffer(b"{}\n" + bytes(TEXT_PADDING), dtype=np.uint8).copy()
+    times, starts, lengths = (np.zeros(1, dtype=np.int64) for _ in range(3))
+    kinds = np.zeros(1, dtype=np.uint8)
+    index_lines(lines, 3, times, starts, lengths, kinds)
+    stretch = Stretch(times, np.zeros(1, dtype=np.int64), starts, lengths, kinds, [lines])
+    list(Replay(build_index(symbols)).apply_stretch(stretch))
     ImageCopy(image).refresh()
     image.read_row(0)
     image.read_live_row(0, 1)

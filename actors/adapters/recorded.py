@@ -22,7 +22,7 @@ class RecordedFileError(RuntimeError):
 
 def read_whole(path: Path) -> bytes:
     """Return a file's content, unpacked. Raises RecordedFileError: absent, unreadable, damaged, over FILE_BYTES_MAX."""
-    with _named_errors(path), _open(path) as file:
+    with named_errors(path), open_recorded(path) as file:
         content = file.read(FILE_BYTES_MAX + 1)
     if len(content) > FILE_BYTES_MAX:
         raise RecordedFileError(f"{path}: more than {FILE_BYTES_MAX} bytes; give a smaller file")
@@ -31,7 +31,7 @@ def read_whole(path: Path) -> bytes:
 
 def is_json_array(path: Path) -> bool:
     """Say whether the content begins with `[`, which is how a snapshot is told from a stream."""
-    with _named_errors(path), _open(path) as file:
+    with named_errors(path), open_recorded(path) as file:
         return file.read(64).lstrip().startswith(b"[")
 
 
@@ -41,14 +41,14 @@ def read_lines(path: Path) -> Iterator[bytes]:
     The cut-off last line of a gzip file that breaks off is not given out; that of a plain file cannot be told from a
     whole one and is.
     """
-    with _named_errors(path), _open(path) as file:
+    with named_errors(path), open_recorded(path) as file:
         while line := file.readline(LINE_BYTES_MAX + 1):
             if len(line) > LINE_BYTES_MAX:
                 raise RecordedFileError(f"{path}: a line of more than {LINE_BYTES_MAX} bytes; is it a recording?")
             yield line
 
 
-class _named_errors:  # noqa: N801 - used like a function
+class named_errors:  # noqa: N801 - used like a function
     """Turn what opening and unpacking may raise into RecordedFileError with the file's name."""
 
     def __init__(self, path: Path) -> None:
@@ -66,7 +66,8 @@ class _named_errors:  # noqa: N801 - used like a function
             raise RecordedFileError(reason) from error
 
 
-def _open(path: Path) -> IO[bytes]:
+def open_recorded(path: Path) -> IO[bytes]:
+    """Open a file, unpacked where it is gzip. Raises OSError."""
     with path.open("rb") as probe:
         packed = probe.read(2) == _GZIP_MAGIC
     return cast(IO[bytes], gzip.open(path, "rb")) if packed else path.open("rb")

@@ -17,14 +17,15 @@ COMPILED = [path for path in sorted(KERNELS.glob("*.py")) if re.search(r"@njit|i
 CALLERS = [path for path in COMPILED if re.search(r"^COMPILED_WITH", path.read_text(), re.MULTILINE)]
 
 SCRIPT = """
-ENTRIES = ("_fold_frames", "_screen_rows", "_screen_all", "_turn", "_record")
+ENTRIES = ("_fold_frames", "screen_rows", "_screen_all", "_turn", "_record")
 import sys
 from numba.core.registry import CPUDispatcher
-from kernels import depth_book, evaluator, fees, fixed8_bytes, frame_fold, frame_scan, ladder, screen, seqlock, warm
+from kernels import depth_book, evaluator, fees, fixed8_bytes, frame_fold, frame_scan, ladder
+from kernels import record_index, replay_run, screen, seqlock, warm
 
 def compiled():
     found = {}
-    for module in (depth_book, fixed8_bytes, frame_fold, frame_scan, ladder, screen, seqlock):
+    for module in (depth_book, fixed8_bytes, frame_fold, frame_scan, ladder, record_index, replay_run, screen, seqlock):
         for name, value in vars(module).items():
             here = isinstance(value, CPUDispatcher) and value.py_func.__module__ == module.__name__
             if here and (name[0] != "_" or name in ENTRIES):
@@ -37,6 +38,7 @@ first = compiled()
 # What only other kernels call is compiled into them.
 called = {name for name, count in first.items() if count}
 called |= {f"kernels.seqlock.{name}" for name in ("push", "feed_is_live", "judge_row")} | {"kernels.ladder.read_ladder"}
+called |= {"kernels.frame_fold.fold_frame"}
 assert called == set(first) and max(first.values()) == 1, f"not compiled once by warm: {first}"
 
 import numpy as np
@@ -45,6 +47,7 @@ from kernels.cycles import build_index
 from kernels.exchange_info import Symbol
 from kernels.fold import FeedFold
 from kernels.frames import SymbolTable
+from kernels.replay import Replay, Stretch
 
 symbols = [Symbol(base + quote, "TRADING", base, quote) for base, quote in (("B", "A"), ("C", "A"), ("C", "B"))]
 buffer = bytearray(layout(3, 2, 8, n_ladders=1, ladder_levels=4).n_bytes)
@@ -60,6 +63,9 @@ watcher.scan(2)
 writer.write_row(2, 1, 1, 2, 1, 2, 2)
 watcher.on_turn(3)
 watcher.screen.record(4)
+texts = [np.zeros(80, dtype=np.uint8)]
+entry, kinds = np.zeros(1, dtype=np.int64), np.ones(1, dtype=np.uint8)
+list(Replay(build_index(symbols, "A")).apply_stretch(Stretch(entry, entry, entry, entry, kinds, texts)))
 watcher.gross_returns(2)
 image.read_live_row(2, 1)
 pairs = np.ones((5, 2), dtype=np.int64)
