@@ -169,7 +169,14 @@ def run_cycles(run_dir: Path, seed: int, seconds: float = SECONDS, say: bool = F
     """Run it; raises AssertionError with what was lost or doubled. Returns acts and ends. The seed fixes the acts."""
     mode = ("sequence", "at_once")[seed % 2]
     unwind = ("back", "forward")[seed // 2 % 2]
-    with EngineRun(run_dir, *TRADING, f"execution.mode={mode}", f"execution.unwind={unwind}") as engine:
+    lengths, at_a_time = ("[3]", "[3,4]")[seed // 4 % 2], 1 + seed // 8 % 2
+    varied = (
+        f"execution.mode={mode}",
+        f"execution.unwind={unwind}",
+        f"execution.cycles_open_max={at_a_time}",
+        f"evaluator.cycle_lengths={lengths}",
+    )
+    with EngineRun(run_dir, *TRADING, *varied) as engine:
         engine.wait_serving()
         exchange = Exchange(engine)
         if mode == "at_once":
