@@ -262,6 +262,8 @@ class _Turn:
         work = self.state.open.get(told.attempt_id) or self.state.done.get(told.attempt_id)
         if work is None or all(order.key != key for order in work.attempt.orders):
             self.count("order_of_nothing")
+            if told.cum_qty:
+                self._stop(f"{told.client_order_id} of {told.attempt_id}, which is forgotten, did {told.cum_qty}")
             return
         attempt = record(work.attempt, key, told.cum_qty, told.cum_quote_qty, told.commissions)
         after = msgspec.structs.replace(work, attempt=attempt, told={**work.told, key: told})
@@ -284,9 +286,11 @@ class _Turn:
         for asset in {*old, *new}:
             residuals[asset] = residuals.get(asset, 0) + new.get(asset, 0) - old.get(asset, 0)
         attempt_id = after.ask.attempt_id
-        breaker = trip(self.state.breaker, f"surfaced: an order of {attempt_id} after its end", self.now_ns)
-        self.change(residuals=residuals, done={**self.state.done, attempt_id: after}, breaker=breaker)
-        text = f"an order of {attempt_id} did more after it was given up; what it did is carried as a residual"
+        self.change(residuals=residuals, done={**self.state.done, attempt_id: after})
+        self._stop(f"an order of {attempt_id} did more after it was given up; what it did is carried as a residual")
+
+    def _stop(self, text: str) -> None:
+        self.change(breaker=trip(self.state.breaker, f"surfaced: {text}", self.now_ns))
         self.effects.append(RaiseAlarm(SURFACED_ALARM, Severity.CRITICAL, text))
         self._show_breaker()
 

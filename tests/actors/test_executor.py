@@ -328,3 +328,13 @@ def test_orders_of_which_nothing_left_are_no_attempt() -> None:
     stage.quote()
     assert stage.outcome().end is CycleEnd.REFUSED
     assert stage.state.breaker.failures == ()
+
+
+def test_an_order_of_an_attempt_that_is_forgotten_stops_everything_if_it_did_anything() -> None:
+    for qty, tripped in ((0, False), (1, True)):
+        stage = Stage()
+        stage.say(
+            SpotOrderDone("axqx5ust-aaaaaaaaaaaaaaaaaaaa-1", "long ago", 2, "filled", qty, qty, {}, 1, 2, "FILLED")
+        )
+        assert bool(stage.state.breaker.tripped) is tripped
+        assert ("cycle_order_surfaced" in stage.alarms()) is tripped
