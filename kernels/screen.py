@@ -81,7 +81,7 @@ Float64s = npt.NDArray[np.float64]
 # Places in the block.
 _ROWS, _ROW_FEED, _FEEDS, _RINGS, _ROW_START, _ROW_CYCLES, _CODES, _AGES, _KEPT_BUY, _KEPT_SELL = range(10)
 _FACTORS, _SEEN, _TAKEN, _DONE, _RECEIVED, _VALUES, _OUT, _TALLY, _STATE, _BOUNDS = range(10, 20)
-_CHANGED, _CURSORS, _OVERRUN, _HISTOGRAM, _KNOWN, _EPOCHS, _HELD = range(20, 27)
+_CHANGED, _CURSORS, _OVERRUN, _HISTOGRAM, _KNOWN, _EPOCHS, _HELD, _NEAR_START, _NEAR = range(20, 29)
 _UNKNOWN: Final = -1
 
 # Words of the state.
@@ -187,12 +187,48 @@ def _skipped_for(codes: Uint32s, seen: Int64s, begin: int) -> int:
 
 
 @njit(cache=True, nogil=True)
+def _find_near(
+    row_start: Int64s, row_cycles: Int32s, codes: Uint32s, width: int, marks: Int64s, near_start: Int64s, near: Uint32s
+) -> int:
+    """Find the rows of the cycles that cross each row, itself too, each once; return how many they are over all rows.
+
+    `marks` int64 [rows], zeros; `near_start` int64 [rows + 1] and `near`: the result in compressed form, `near` only
+    where it has room for all. Linear in the legs of `row_cycles`.
+    """
+    n_rows, total = len(marks), 0
+    for row in range(n_rows):
+        near_start[row] = total
+        for at in range(row_start[row], row_start[row + 1]):
+            begin = np.int64(row_cycles[at]) * width
+            for place in range(begin, begin + width):
+                other = codes[place] >> 1
+                if other < n_rows and marks[other] != row + 1:
+                    marks[other] = row + 1
+                    if total < len(near):
+                        near[total] = other
+                    total += 1
+    near_start[n_rows] = total
+    return total
+
+
+def _near(index: CycleIndex, codes: Uint32s) -> tuple[Int64s, Uint32s]:
+    n_rows, width = len(index.symbols), codes.shape[1]
+    near_start, near = np.zeros(n_rows + 1, dtype=np.int64), np.zeros(0, dtype=np.uint32)
+    for _ in range(2):  # how many, then which
+        marks = np.zeros(n_rows, dtype=np.int64)
+        total = _find_near(index.row_start, index.row_cycles, codes.ravel(), width, marks, near_start, near)
+        near = near if len(near) else np.zeros(total, dtype=np.uint32)
+    return near_start, near
+
+
+@njit(cache=True, nogil=True)
 def screen_rows(block: Int64s, changed: Int32s, count: int, now_ns: int) -> int:
     """Screen each cycle that crosses one of the first `count` changed rows, once; return the number of candidates.
 
     Each row is read, with its header, at most once: all cycles of a call are of one reading of each row.
     """
     row_start, row_cycles = read_only_int64s_in(block, _ROW_START), read_only_int32s_in(block, _ROW_CYCLES)
+    near_start, near = int64s_in(block, _NEAR_START), uint32s_in(block, _NEAR)
     codes, taken, done = uint32s_in(block, _CODES), int64s_in(block, _TAKEN), int64s_in(block, _DONE)
     image, limits, kept, into = _reading(block)
     state, factors, seen = limits[1], into[1], into[3]
@@ -207,6 +243,10 @@ def screen_rows(block: Int64s, changed: Int32s, count: int, now_ns: int) -> int:
         if done[changed_row] == stamp:
             continue
         done[changed_row] = stamp
+        for at in range(near_start[changed_row], near_start[changed_row + 1]):
+            row = near[at]
+            if seen[row] >> _VERDICT_BITS != stamp:
+                _read_factors(image, limits, kept, into, row, now_ns)
         for at in range(row_start[changed_row], row_start[changed_row + 1]):
             cycle = row_cycles[at]
             if count > 1:  # of one row alone each cycle comes once
@@ -214,11 +254,8 @@ def screen_rows(block: Int64s, changed: Int32s, count: int, now_ns: int) -> int:
                     continue
                 taken[cycle] = stamp
             begin = np.int64(cycle) * width
-            bound = 1.0
-            for place in range(begin, begin + width):
-                row = np.int64(codes[place] >> 1)
-                if seen[row] >> _VERDICT_BITS != stamp:
-                    _read_factors(image, limits, kept, into, row, now_ns)
+            bound = factors[codes[begin]] * factors[codes[begin + 1]] * factors[codes[begin + 2]]
+            for place in range(begin + 3, begin + width):
                 bound *= factors[codes[place]]
             if bound >= threshold:
                 out[found] = cycle
@@ -313,6 +350,7 @@ class Screen:
         codes = np.where(index.legs == NO_LEG, 2 * n_rows, 2 * index.legs + index.sides).astype(np.uint32)
         factors = np.full(2 * n_rows + 2, np.nan)
         factors[2 * n_rows] = 1.0
+        near_start, near = _near(index, codes)
         batch = max(_BATCH_MIN, CHANGES_A_TURN_MAX // max(1, n_feeds))
         self._state = np.zeros(_N_STATE, dtype=np.int64)
         self._state[[_WIDTH, _LIVENESS_NS, _BATCH]] = codes.shape[1], liveness_ns_max, batch
@@ -335,7 +373,7 @@ class Screen:
                 _STATE: self._state, _BOUNDS: self.bounds, _CHANGED: self._changed, _CURSORS: cursors,
                 _OVERRUN: self._overrun, _HISTOGRAM: self.latency,
                 _KNOWN: np.full(n_rows, _UNKNOWN, dtype=np.int64), _EPOCHS: np.zeros(n_rows, dtype=np.int64),
-                _HELD: np.zeros(2 * n_rows),
+                _HELD: np.zeros(2 * n_rows), _NEAR_START: near_start, _NEAR: near,
             }
         )  # fmt: skip
         self._words = self._block.words
