@@ -42,6 +42,7 @@ from actors.broker_intents import (
     wake_for_held,
     written,
 )
+from actors.broker_readback import alarm_again
 from actors.broker_state import BrokerSettings, BrokerState, Family, Gate, Generation, Order, Session, name_kinds
 from actors.broker_turn import Turn
 from actors.effects import ClearAlarm, Drive, Effect, Send, Severity, StartTimer
@@ -268,6 +269,7 @@ def _recovered(turn: Turn) -> None:
         turn.owe(turn.settings.reconciler, BrokerSessionChanged("", ""))
     lose_session(turn)
     wake_for_held(turn)
+    alarm_again(turn)
     if _unresolved(turn):
         turn.effects.append(StartTimer(STUCK_TIMER, turn.settings.stuck_after_ns))
     if turn.cancels:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
+from actors.broker_readback import read_back
 from actors.broker_state import EarlyCommission, Family, Order, Surfaced
 from actors.broker_turn import Turn
 from actors.effects import Drive, RaiseAlarm, Severity
@@ -60,6 +61,8 @@ def fold_report(turn: Turn, report: OrderReported, listed: bool = False) -> None
     if order.cum_qty and order.cum_qty >= order.qty:
         order = turn.moved(order, OrderEvent.FILLED_FULLY)
     _store(turn, family, order)
+    if report.whole and order.may_trade:
+        read_back(turn, family, order, report)
     if before.state is OrderState.EXPIRED and order.state is not OrderState.EXPIRED:
         _surfaced(turn, order)
 

@@ -11,7 +11,7 @@ from itertools import islice
 
 import msgspec
 
-from actors.broker_state import SECOND_NS, Family, Held, Intent, Order, Session, Transition
+from actors.broker_state import SECOND_NS, Family, Held, Intent, Order, Session, Terms, Transition
 from actors.broker_turn import Turn
 from actors.effects import Drive, Severity, StartTimer
 from actors.messages import (
@@ -179,6 +179,7 @@ def _orders(turn: Turn, intent: Intent, first_id: int, oca_group: str) -> tuple[
         since_ns=turn.now_ns,
         transitions=(Transition(OrderState.PRE_SENT, turn.now_ns),),
         oca_group=oca_group,
+        asked=_terms(turn, Leg.EXIT, oca_group),
     )
     return (order,)
 
@@ -204,31 +205,47 @@ def _bracket(turn: Turn, intent: BracketIntent, first_id: int) -> tuple[Order, .
             parent_order_id=0 if leg is Leg.ENTRY else first_id,
             since_ns=turn.now_ns,
             transitions=(Transition(OrderState.PRE_SENT, turn.now_ns),),
+            asked=_terms(turn, leg),
         )
         for k, (leg, side, order_type, limit_px, stop_px) in enumerate(legs)
     )
 
 
+def _terms(turn: Turn, leg: Leg, oca_group: str = "") -> Terms:
+    settings = turn.settings
+    return Terms(
+        time_in_force=settings.entry_time_in_force if leg in AT_ONCE else settings.exit_time_in_force,
+        oca_group=oca_group,
+        outside_rth=settings.exits_outside_rth and leg is not Leg.ENTRY,
+        trigger_method=settings.stop_trigger_method if leg is Leg.STOP_LOSS else 0,
+    )
+
+
 def _tickets(turn: Turn, family: Family) -> tuple[OrderTicket, ...]:
     """Only the last leg transmits: the venue holds the family back until it has all of it."""
-    settings, last = turn.settings, len(family.orders) - 1
-    return tuple(
-        OrderTicket(
-            client_order_id=order.client_order_id,
-            venue_order_id=order.venue_order_id,
-            parent_order_id=order.parent_order_id,
-            symbol=family.intent.symbol,
-            side=order.side,
-            order_type=order.order_type,
-            qty=order.qty,
-            limit_px=order.limit_px,
-            stop_px=order.stop_px,
-            account=family.account,
-            transmit=k == last,
-            time_in_force=settings.entry_time_in_force if order.leg in AT_ONCE else settings.exit_time_in_force,
-            oca_group=order.oca_group if order.leg is Leg.EXIT else "",
-        )
-        for k, order in enumerate(family.orders)
+    last = len(family.orders) - 1
+    return tuple(ticket_of(turn, family, order, transmit=k == last) for k, order in enumerate(family.orders))
+
+
+def ticket_of(turn: Turn, family: Family, order: Order, transmit: bool) -> OrderTicket:
+    """Return an order as it goes to the venue."""
+    asked = order.asked or _terms(turn, order.leg, order.oca_group if order.leg is Leg.EXIT else "")
+    return OrderTicket(
+        client_order_id=order.client_order_id,
+        venue_order_id=order.venue_order_id,
+        parent_order_id=order.parent_order_id,
+        symbol=family.intent.symbol,
+        side=order.side,
+        order_type=order.order_type,
+        qty=order.qty,
+        limit_px=order.limit_px,
+        stop_px=order.stop_px,
+        account=family.account,
+        transmit=transmit,
+        time_in_force=asked.time_in_force,
+        oca_group=asked.oca_group,
+        outside_rth=asked.outside_rth,
+        trigger_method=asked.trigger_method,
     )
 
 

@@ -39,6 +39,8 @@ class BrokerSettings(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     watchers: tuple[str, ...] = ()
     entry_time_in_force: str = "DAY"
     exit_time_in_force: str = "GTC"
+    exits_outside_rth: bool = False
+    stop_trigger_method: int = 0
     surfaced: Surfaced = Surfaced.ADOPT
     intents_per_s_max: int = 12
     held_max: int = 64
@@ -60,12 +62,22 @@ class Transition(msgspec.Struct, frozen=True, gc=False):
     at_ns: int
 
 
+class Terms(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """What an order was asked with, beside its prices and quantity."""
+
+    time_in_force: str
+    oca_group: str = ""
+    outside_rth: bool = False
+    trigger_method: int = 0
+
+
 class Order(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """One order of ours.
 
     `qty` is what was asked, or less where the venue reduced a protective leg; `notional` is the sum of price ×
     quantity of its executions in 1e-16. `inactive`: REJECTED by an Inactive that may yet be revived. `oca_group` is
-    the venue's word, not ours.
+    the venue's word, not ours; `asked` are the terms that we gave beside those above (None: an order from before they
+    were kept).
     """
 
     client_order_id: str
@@ -85,6 +97,7 @@ class Order(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     inactive: bool = False
     transitions: tuple[Transition, ...] = ()
     oca_group: str = ""
+    asked: Terms | None = None
 
     @property
     def may_trade(self) -> bool:
@@ -188,7 +201,8 @@ class BrokerState(msgspec.Struct, frozen=True, gc=False):
 
     `next_order_id` is above every id ever drawn, in any generation. `done` holds the intents that are over and no
     longer kept (with their expiry), so that none can be placed again. `absorbed` are the positions up to the oldest
-    kept fill, `absorbed_ts_ns` the youngest execution in them.
+    kept fill, `absorbed_ts_ns` the youngest execution in them. `misread` are the open orders that the venue holds with
+    other terms than were asked, and which.
     """
 
     session: Session | None = None
@@ -208,6 +222,7 @@ class BrokerState(msgspec.Struct, frozen=True, gc=False):
     absorbed_ts_ns: int = 0
     early_commissions: Mapping[str, EarlyCommission] = {}
     cancels: Mapping[str, CancelAsked] = {}
+    misread: Mapping[str, str] = {}
     incidents: tuple[IncidentNote, ...] = ()
 
 

@@ -28,7 +28,7 @@ from actors.broker_state import (
     Session,
     Transition,
 )
-from actors.effects import AppendLine, Count, Effect, Project, RaiseAlarm, Send, Severity
+from actors.effects import AppendLine, ClearAlarm, Count, Effect, Project, RaiseAlarm, Send, Severity
 from actors.messages import (
     AnyMessage,
     BracketClosed,
@@ -45,6 +45,8 @@ from kernels.order_state import Incident, OrderEvent, transition
 from kernels.positions import FIXED, FLAT, Position, apply_fill, average_px, divide_half_even
 
 TRANSITIONS_KEPT = 16
+READ_BACK = "read_back"
+"""Kind of the incident of an order that the venue holds otherwise than asked."""
 
 _COMPARED = (
     "session",
@@ -59,6 +61,7 @@ _COMPARED = (
     "absorbed_ts_ns",
     "early_commissions",
     "cancels",
+    "misread",
     "incidents",
 )
 """Small enough to compare whole at the end of a turn; the large maps are compared where they were touched."""
@@ -89,6 +92,7 @@ class Turn:
         self.absorbed_ts_ns = state.absorbed_ts_ns
         self.early_commissions = state.early_commissions
         self.cancels: Mapping[str, CancelAsked] = state.cancels
+        self.misread: Mapping[str, str] = state.misread
         self.incidents = state.incidents
         self._touched: dict[str, None] = {}
 
@@ -115,14 +119,19 @@ class Turn:
             self.owe(watcher, body, correlation_id)
 
     def incident(self, kind: str, subject: str, evidence: str) -> None:
-        """Record something that must not be, once; said again, it is only counted."""
+        """Record something that must not be, once, with an alarm; said again, it is only counted."""
+        if self.record(kind, subject, evidence):
+            self.alarm(f"incident.{kind}", Severity.CRITICAL, f"{subject}: {evidence}")
+
+    def record(self, kind: str, subject: str, evidence: str) -> bool:
+        """Write the line for people; False where just this is written already, and then it is only counted."""
         self.count(f"incident.{kind}")
         if any((note.kind, note.subject, note.evidence) == (kind, subject, evidence) for note in self.incidents):
-            return
+            return False
         note = IncidentNote(kind, subject, evidence, self.now_ns)
         self.incidents = (*self.incidents, note)[-self.settings.incidents_max :]
         self.effects.append(AppendLine("incidents", IncidentRecorded(kind, subject, evidence)))
-        self.alarm(f"incident.{kind}", Severity.CRITICAL, f"{subject}: {evidence}")
+        return True
 
     # ---- intents
 
@@ -237,8 +246,8 @@ class Turn:
             if previous is order or previous == order:
                 continue
             self._project_order(family, order)
-            if order.client_order_id in self.cancels and not order.may_trade:
-                self.cancels = {key: asked for key, asked in self.cancels.items() if key != order.client_order_id}
+            if not order.may_trade:
+                self._forget_asked(order.client_order_id)
             if previous is None or _shown(previous) != _shown(order):
                 self.tell(_order_changed(intent, order), family)
         closed = not any(order.may_trade for order in family.orders)
@@ -249,6 +258,14 @@ class Turn:
                 self.tell(closing, family)
             else:
                 self.count("bracket_reopened")
+
+    def _forget_asked(self, client_order_id: str) -> None:
+        """An order is over: there is nothing to cancel, and nothing to hold against its terms."""
+        if client_order_id in self.cancels:
+            self.cancels = {key: asked for key, asked in self.cancels.items() if key != client_order_id}
+        if client_order_id in self.misread:
+            self.misread = {key: text for key, text in self.misread.items() if key != client_order_id}
+            self.effects.append(ClearAlarm(f"read_back.{client_order_id}"))
 
     def _project_order(self, family: Family, order: Order) -> None:
         intent = family.intent

@@ -24,6 +24,8 @@ class OrderTicket(msgspec.Struct, frozen=True, gc=False):
     transmit: bool
     time_in_force: str = "GTC"
     oca_group: str = ""
+    outside_rth: bool = False
+    trigger_method: int = 0
 
 
 class SubmitOrders(Message, frozen=True):
@@ -96,7 +98,10 @@ class SubmitNotSent(Message, frozen=True):
 
 
 class OrderReported(Message, frozen=True):
-    """What openOrder, orderStatus or completedOrder said of one order. Zero or empty: not said."""
+    """What openOrder, orderStatus or completedOrder said of one order. Zero or empty: not said.
+
+    `whole`: an openOrder, which says every term of the order; there zero and empty are said too.
+    """
 
     session_id: str
     client_order_id: str
@@ -115,6 +120,12 @@ class OrderReported(Message, frozen=True):
     why_held: str = ""
     completed: bool = False
     oca_group: str = ""
+    whole: bool = False
+    oca_type: int = 0
+    time_in_force: str = ""
+    outside_rth: bool = False
+    trigger_method: int = 0
+    account: str = ""
 
 
 class ExecutionReported(Message, frozen=True):

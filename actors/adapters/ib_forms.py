@@ -72,6 +72,7 @@ def order_of(ticket: OrderTicket, client_id: int) -> Order:
         order.lmtPrice = number_of(ticket.limit_px)
     if ticket.order_type in (OrderType.STOP, OrderType.STOP_LIMIT):
         order.auxPrice = number_of(ticket.stop_px)
+    order.outsideRth, order.triggerMethod = ticket.outside_rth, ticket.trigger_method
     if ticket.oca_group:
         order.ocaGroup, order.ocaType = ticket.oca_group, OCA_TYPE_REDUCE
     return order
@@ -116,6 +117,12 @@ def open_order(session_id: str, order_id: int, contract: Contract, order: Order,
         stop_px=fixed8_of(order.auxPrice),
         parent_order_id=_id(order.parentId),
         oca_group=order.ocaGroup,
+        whole=True,
+        oca_type=_id(order.ocaType),
+        time_in_force=order.tif,
+        outside_rth=order.outsideRth,
+        trigger_method=_id(order.triggerMethod),
+        account=order.account,
     )
 
 

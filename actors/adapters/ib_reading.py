@@ -120,7 +120,9 @@ class Reading:
 
 
 def merged(known: OrderReported, news: OrderReported) -> OrderReported:
-    """Return what both say together: the later word, where it says anything."""
+    """Return what both say together: the later word, where it says anything, and every term that an openOrder says."""
+    if news.whole:
+        return msgspec.structs.replace(news, filled_qty=known.filled_qty, why_held=known.why_held)
     said = {name: value for name in news.__struct_fields__ if (value := getattr(news, name))}
     # A hold that is over is told as an empty text by an orderStatus; an openOrder (which has a symbol) never tells.
     if not news.symbol:
