@@ -256,7 +256,8 @@ def latency(quick: bool) -> list[Measured]:
     """From the read that brought a frame to the decision on its row, at 20,000 frames/s; asleep and spinning.
 
     Asleep: feed and evaluator share a processor, the sender has the other. Spinning: the evaluator has one for itself,
-    feed and sender share the other, and the sender sleeps between frames, so that the feed is not kept from it.
+    feed and sender share the other. The sender sleeps between frames: watching the clock instead it would keep the feed
+    from the processor that they share, and under a real-time policy be stopped by the kernel for 50 ms a second.
     """
     seconds, rounds = (1.0, 2) if quick else (5.0, 6)
     figures = []
@@ -267,13 +268,13 @@ def latency(quick: bool) -> list[Measured]:
         # One after another: a thread that spins leaves the baseline no processor.
         with ExitStack() as stack:
             plain = BareMarket(stack, decides=True)
-            plain.stretch(RATE, 1.0, patient=spin)
-            bare = [plain.stretch(RATE, seconds, patient=spin)[1] for _ in range(rounds)]
+            plain.stretch(RATE, 1.0, patient=True)
+            bare = [plain.stretch(RATE, seconds, patient=True)[1] for _ in range(rounds)]
         ours: list[Int64s] = []
         with market(cpus, spin=spin) as running:
-            running.stretch(RATE, 1.0, patient=spin)
+            running.stretch(RATE, 1.0, patient=True)
             for _ in range(rounds):
-                sent, counted, ages = running.stretch(RATE, seconds, patient=spin)
+                sent, counted, ages = running.stretch(RATE, seconds, patient=True)
                 _check_accounted(sent, counted)
                 ours.append(ages)
         figures += _latencies(name, ours, bare, goals)

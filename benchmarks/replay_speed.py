@@ -118,7 +118,9 @@ def _peer(folder: Path, quotes: int) -> float:
     python = home / "bin" / "python"
     if not python.exists():
         venv.create(home, with_pip=True)
-        subprocess.run([python, "-m", "pip", "install", "-q", PEER], check=True, timeout=PEER_SECONDS_MAX)
+        subprocess.run(
+            [python, "-m", "pip", "install", "-q", PEER], check=True, capture_output=True, timeout=PEER_SECONDS_MAX
+        )
     program = ROOT / "benchmarks" / "peer_nautilus.py"
     done = subprocess.run(
         [python, program, str(quotes)], check=True, capture_output=True, timeout=PEER_SECONDS_MAX, cwd=folder
