@@ -93,7 +93,7 @@ def test_no_command_of_ours_hides_in_a_block_that_is_not_run() -> None:
     assert not hidden, f"mark these sh, so that they are run: {hidden}"
 
 
-@pytest.mark.parametrize("target", ["run", "test", "check", "sim", "bench"])
+@pytest.mark.parametrize("target", ["run", "test", "check", "sim", "agree", "chaos", "chaos-cycles", "bench"])
 def test_every_documented_make_target_leads_to_a_program_that_is_there(target: str) -> None:
     done = subprocess.run(
         [*make_here(), "--dry-run", target], cwd=ROOT, capture_output=True, text=True, timeout=30, check=True
@@ -102,4 +102,4 @@ def test_every_documented_make_target_leads_to_a_program_that_is_there(target: s
     assert programs, done.stdout
     for program, module in programs:
         path = ROOT / (program if not module else module.replace(".", "/"))
-        assert path.exists() or module in ("pytest", "ruff", "mypy"), program
+        assert path.exists() or module in ("pip", "pytest", "ruff", "mypy"), program
