@@ -16,6 +16,7 @@ from msgspec.json import encode as to_json
 
 from config.schema import Settings, SettingsError, load
 from supervisors.market_cli import Texts, add_commands
+from supervisors.money_cli import Look, add_money_commands
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_REFUSED = 0, 1, 64, 78
 OUR_PACKAGES = ("actors", "config", "kernels", "supervisors", "venues")
@@ -95,33 +96,6 @@ def _status(arguments: argparse.Namespace) -> int:
     return EXIT_OK
 
 
-def _orders(arguments: argparse.Namespace) -> int:
-    columns = ("client_order_id", "symbol", "leg", "side", "order_type", "state", "qty", "cum_qty", "avg_px")
-    return _projection(arguments, "orders", (*columns, "limit_px", "stop_px"))
-
-
-def _cycle_orders(arguments: argparse.Namespace) -> int:
-    columns = ("client_order_id", "symbol", "side", "state", "qty", "cum_qty", "cum_quote_qty", "limit_px", "ended")
-    return _projection(arguments, "orders", columns, "spot")
-
-
-def _positions(arguments: argparse.Namespace) -> int:
-    return _projection(arguments, "positions", ("symbol", "qty", "avg_px", "realized_pnl", "commission"))
-
-
-def _projection(arguments: argparse.Namespace, name: str, columns: tuple[str, ...], symbol: str = "all") -> int:
-    from actors.keys import KeyType
-    from supervisors import commands
-
-    settings, kind = _settings(arguments), KeyType(name)
-    print(
-        commands.projection_json(settings, kind, symbol)
-        if arguments.json
-        else commands.projection_text(settings, kind, columns, symbol)
-    )
-    return EXIT_OK
-
-
 def _signal(arguments: argparse.Namespace) -> int:
     from supervisors import commands
 
@@ -196,6 +170,17 @@ def _printing(texts: Texts) -> Callable[[argparse.Namespace], int]:
     return call
 
 
+def _telling(look: Look) -> Callable[[argparse.Namespace], int]:
+    """The command that prints what `look` gives, and ends as it says."""
+
+    def call(arguments: argparse.Namespace) -> int:
+        text, code = look(arguments)
+        print(text)
+        return code
+
+    return call
+
+
 def _cycles_resume(arguments: argparse.Namespace) -> int:
     from supervisors import commands
 
@@ -231,13 +216,8 @@ def _parser() -> argparse.ArgumentParser:
     run = add("run", _run, "start the whole engine (the default)")
     run.add_argument("--fresh", action="store_true", help="empty the run directory first: a new ledger, new venues")
     run.add_argument("--no-view", action="store_true", help="log lines even on a terminal")
-    for name, call, text in (
-        ("status", _status, "every process, counters, alarms, gate and halt"),
-        ("orders", _orders, "our orders, as the ledger's projection shows them"),
-        ("cycle-orders", _cycle_orders, "the orders of cycles at the spot exchange"),
-        ("positions", _positions, "our positions, folded from executions"),
-    ):
-        add(name, call, text).add_argument("--json", action="store_true")
+    add("status", _status, "every process, counters, alarms, gate and halt").add_argument("--json", action="store_true")
+    add_money_commands(lambda name, look, text: add(name, _telling(look), text))
     add("signal", _signal, "publish the signal (or array, or lines, of signals) of a JSON file").add_argument("file")
     trace = add("trace", _trace, "the causal chain of a signal, intent, order or execution")
     trace.add_argument("id")

@@ -31,6 +31,7 @@ import msgspec
 from actors.broker_cancels import CANCEL_TIMER, cancel, cancel_again
 from actors.broker_facts import fold_commission, fold_error, fold_execution, fold_read, fold_report
 from actors.broker_intents import (
+    AT_ONCE,
     HELD_TIMER,
     STUCK_TIMER,
     lose_session,
@@ -76,7 +77,8 @@ from actors.messages import (
     VenueRead,
 )
 from kernels.order_state import UNRESOLVED, WORKING
-from kernels.positions import average_px
+from kernels.positions import average_px, split_exec_id
+from kernels.reconcile import OurFill
 
 BrokerInput = (
     PlaceBracket
@@ -312,12 +314,24 @@ def _unresolved(turn: Turn) -> bool:
 def _pictures(turn: Turn, read: VenueRead) -> PicturesTaken:
     """Our side of what the read can speak of: open families, and any order that the read names."""
     named = {report.client_order_id for report in (*read.open_orders, *read.completed_orders)}
-    return PicturesTaken(read, _orders(turn, named), _positions(turn))
+    fills = () if read.positions_only else _fills(turn, read)
+    followed = tuple(external.perm_id for external in turn.externals.values())
+    return PicturesTaken(read, _orders(turn, named), _positions(turn), fills, turn.absorbed_ts_ns, followed)
+
+
+def _fills(turn: Turn, read: VenueRead) -> tuple[OurFill, ...]:
+    """Those that the read names, and those of which no commission was told."""
+    named = {split_exec_id(execution.exec_id)[0] for execution in read.executions}
+    return tuple(
+        OurFill(base, fill.revision, fill.symbol, fill.qty, fill.px, fill.ts_event_ns, bool(fill.currency))
+        for base, fill in turn.fills.items()
+        if base in named or not fill.currency
+    )
 
 
 def _orders(turn: Turn, named: Set[str] = frozenset()) -> tuple[OrderPicture, ...]:
     return tuple(
-        _picture(family, order)
+        _picture(turn, family, order)
         for family in turn.families.values()
         for order in family.orders
         if not family.closed or order.client_order_id in named
@@ -327,14 +341,14 @@ def _orders(turn: Turn, named: Set[str] = frozenset()) -> tuple[OrderPicture, ..
 def _positions(turn: Turn) -> tuple[VenuePosition, ...]:
     account = turn.session.account if turn.session else ""
     return tuple(
-        VenuePosition(account, symbol, position.qty, average_px(position))
+        VenuePosition(account, symbol, position.qty, average_px(position), position.commission)
         for symbol, position in turn.positions.items()
         if position.qty
     )
 
 
-def _picture(family: Family, order: Order) -> OrderPicture:
-    intent = family.intent
+def _picture(turn: Turn, family: Family, order: Order) -> OrderPicture:
+    intent, settings = family.intent, turn.settings
     return OrderPicture(
         client_order_id=order.client_order_id,
         intent_id=intent.intent_id,
@@ -353,4 +367,6 @@ def _picture(family: Family, order: Order) -> OrderPicture:
         limit_px=order.limit_px,
         stop_px=order.stop_px,
         oca_group=order.oca_group,
+        order_type=order.order_type.value,
+        time_in_force=settings.entry_time_in_force if order.leg in AT_ONCE else settings.exit_time_in_force,
     )

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import msgspec
 
+from actors.broker_external import fold_external_fill, is_external, settle_unlisted, takes_execution, takes_order
 from actors.broker_readback import read_back
 from actors.broker_state import EarlyCommission, Family, Order, Surfaced
 from actors.broker_turn import Turn
 from actors.effects import Drive, RaiseAlarm, Severity
+from actors.external_orders import external_key
 from actors.messages import (
     CancelVenueOrder,
     CommissionReported,
@@ -37,13 +39,15 @@ def fold_read(turn: Turn, read: VenueRead) -> None:
         fold_report(turn, report, listed=True)
     if not read.failed and not read.positions_only:
         _settle_inactive(turn, read)
+        settle_unlisted(turn, read)
 
 
 def fold_report(turn: Turn, report: OrderReported, listed: bool = False) -> None:
     """Fold one claim about one order; `listed`: from the venue's own list rather than a live callback."""
     found = _find(turn, report.client_order_id, report.perm_id)
     if found is None:
-        _stranger(turn, report.client_order_id, report.perm_id, f"order {report.symbol} {report.status}")
+        if not takes_order(turn, report, listed):
+            _stranger(turn, report.client_order_id, report.perm_id, f"order {report.symbol} {report.status}")
         return
     family, order = found
     if _another_perm_id(turn, order, report.perm_id):
@@ -70,12 +74,14 @@ def fold_report(turn: Turn, report: OrderReported, listed: bool = False) -> None
 def fold_execution(turn: Turn, report: ExecutionReported) -> None:
     """Fold one execution: once for each id before its last dot, the latest correction winning."""
     found = _find(turn, report.client_order_id, report.perm_id)
-    parsed = ids.parse(report.client_order_id)
-    ours = parsed is not None and parsed.fund_tag == ids.fund_tag(turn.settings.fund)
-    if found is None and not ours:
+    external = found is None and is_external(turn, report.client_order_id)
+    taken = takes_execution(turn, report) if external else True
+    if taken is None:
         _stranger(turn, report.client_order_id, report.perm_id, f"execution {report.symbol} {report.exec_id}")
+    if not taken:
         return
-    fill = _fill(report, found[1].client_order_id if found else report.client_order_id)
+    known_as = external_key(report.perm_id) if external else report.client_order_id
+    fill = _fill(report, found[1].client_order_id if found else known_as)
     if not supersedes(turn.fills, fill):
         turn.count("execution_again")
         return
@@ -84,6 +90,9 @@ def fold_execution(turn: Turn, report: ExecutionReported) -> None:
         turn.incident("execution_too_old", fill.exec_base, f"{fill.symbol} qty {fill.qty}: older than any kept fill")
         return
     _move_position(turn, _with_early_commission(turn, fill, old), old)
+    if external:
+        fold_external_fill(turn, report)
+        return
     if found is None:
         _stranger(turn, report.client_order_id, report.perm_id, f"execution {report.exec_id}")
         return
@@ -121,7 +130,7 @@ def fold_commission(turn: Turn, report: CommissionReported) -> None:
     if told == fill:
         turn.count("commission_again")
         return
-    turn.fills = turn.fills.put(base, told)
+    turn.put_fill(told)
     position = turn.positions.get(fill.symbol, FLAT)
     commission = position.commission + told.commission - fill.commission
     turn.positions = {**turn.positions, fill.symbol: msgspec.structs.replace(position, commission=commission)}
@@ -289,7 +298,7 @@ def _with_early_commission(turn: Turn, fill: Fill, old: Fill | None) -> Fill:
 
 
 def _move_position(turn: Turn, fill: Fill, old: Fill | None) -> None:
-    turn.fills = turn.fills.put(fill.exec_base, fill)  # a correction keeps its place in the order of arrival
+    turn.put_fill(fill)  # a correction keeps its place in the order of arrival
     if old is None:
         position = apply_fill(turn.positions.get(fill.symbol, FLAT), fill)
     else:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from actors.external_orders import ExternalOrder, ExternalOrders
 from actors.messages import BracketIntent, ExitIntent, Leg, OrderType, Side
 from kernels.order_state import DONE, OrderState
 from kernels.positions import Fill, Position
@@ -53,6 +54,8 @@ class BrokerSettings(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     fills_max: int = 5_000
     early_commissions_max: int = 256
     incidents_max: int = 64
+    external_orders: ExternalOrders = ExternalOrders.ALERT
+    externals_max: int = 500
 
 
 class Transition(msgspec.Struct, frozen=True, gc=False):
@@ -224,6 +227,7 @@ class BrokerState(msgspec.Struct, frozen=True, gc=False):
     cancels: Mapping[str, CancelAsked] = {}
     misread: Mapping[str, str] = {}
     incidents: tuple[IncidentNote, ...] = ()
+    externals: Mapping[str, ExternalOrder] = {}
 
 
 Raws = dict[str, msgspec.Raw]

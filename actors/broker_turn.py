@@ -29,6 +29,7 @@ from actors.broker_state import (
     Transition,
 )
 from actors.effects import AppendLine, ClearAlarm, Count, Effect, Project, RaiseAlarm, Send, Severity
+from actors.external_orders import ExternalOrder, FillView
 from actors.messages import (
     AnyMessage,
     BracketClosed,
@@ -38,11 +39,12 @@ from actors.messages import (
     OrderChanged,
     Outcome,
     PositionChanged,
+    Side,
 )
 from kernels import ids
 from kernels.layered_map import LayeredMap
 from kernels.order_state import Incident, OrderEvent, transition
-from kernels.positions import FIXED, FLAT, Position, apply_fill, average_px, divide_half_even
+from kernels.positions import FIXED, FLAT, Fill, Position, apply_fill, average_px, divide_half_even
 
 TRANSITIONS_KEPT = 16
 READ_BACK = "read_back"
@@ -63,6 +65,7 @@ _COMPARED = (
     "cancels",
     "misread",
     "incidents",
+    "externals",
 )
 """Small enough to compare whole at the end of a turn; the large maps are compared where they were touched."""
 _compared = attrgetter(*_COMPARED)
@@ -94,6 +97,7 @@ class Turn:
         self.cancels: Mapping[str, CancelAsked] = state.cancels
         self.misread: Mapping[str, str] = state.misread
         self.incidents = state.incidents
+        self.externals: Mapping[str, ExternalOrder] = state.externals
         self._touched: dict[str, None] = {}
 
     # ---- effects
@@ -201,6 +205,28 @@ class Turn:
         outcome = IntentOutcome(intent.intent_id, intent.signal_id, Outcome.SUBMITTED, figures=figures)
         self.owe(self.asker(intent), outcome, family.correlation_id)
         return msgspec.structs.replace(family, outcome_given=True)
+
+    # ---- fills
+
+    def put_fill(self, fill: Fill) -> None:
+        """Add or replace, in the map and in the projection."""
+        self.fills = self.fills.put(fill.exec_base, fill)
+        told = bool(fill.currency)
+        view = FillView(
+            exec_id=f"{fill.exec_base}.{fill.revision:02d}" if fill.revision else fill.exec_base,
+            client_order_id=fill.client_order_id,
+            symbol=fill.symbol,
+            side=(Side.BUY if fill.buy else Side.SELL).value,
+            qty=fill.qty,
+            px=fill.px,
+            commission=fill.commission if told else None,
+            currency=fill.currency,
+            realized_pnl=fill.realized_pnl,
+            corrected=fill.revision > 1,
+            external=ids.parse(fill.client_order_id) is None,
+            ts_event_ns=fill.ts_event_ns,
+        )
+        self.effects.append(Project("fills", "all", fill.exec_base, view))
 
     # ---- the end of the turn
 
@@ -320,6 +346,7 @@ class Turn:
         absorbed: dict[str, Position] = dict(self.absorbed)
         for base, fill in oldest:
             self.fills = self.fills.drop(base)
+            self.effects.append(Project("fills", "all", base, b""))
             absorbed[fill.symbol] = apply_fill(absorbed.get(fill.symbol, FLAT), fill)
             self.absorbed_ts_ns = max(self.absorbed_ts_ns, fill.ts_event_ns)
         self.absorbed = absorbed

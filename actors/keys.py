@@ -19,6 +19,8 @@ class KeyType(enum.StrEnum):
     ORDERS = "orders"
     POSITIONS = "positions"
     OUTCOMES = "outcomes"
+    FILLS = "fills"
+    RECONCILE = "reconcile"
     IDENTITY = "identity"
     INDEX = "index"
 

@@ -51,6 +51,7 @@ from actors.order_messages import (
     BracketIntent,
     BrokerSessionChanged,
     CancelOrders,
+    DivergenceChanged,
     ExitIntent,
     GrantGate,
     IncidentRecorded,
@@ -63,6 +64,7 @@ from actors.order_messages import (
     PlaceExit,
     PositionChanged,
     ReadVenue,
+    ReconcileNow,
     Resolution,
     ResolveIntent,
     RevokeGate,
@@ -141,6 +143,7 @@ __all__ = [
     "CycleLineWritten",
     "CycleOutcome",
     "CyclesResumed",
+    "DivergenceChanged",
     "Envelope",
     "EvaluatorReady",
     "EvaluatorStatus",
@@ -183,6 +186,7 @@ __all__ = [
     "ReadSpotAccount",
     "ReadVenue",
     "RebaseSpotAccount",
+    "ReconcileNow",
     "Recovered",
     "Resolution",
     "ResolveIntent",
@@ -265,6 +269,8 @@ AnyMessage = (
     | IncidentRecorded
     | BrokerSessionChanged
     | ReadVenue
+    | ReconcileNow
+    | DivergenceChanged
     | PicturesTaken
     | ResolveIntent
     | GrantGate

@@ -9,6 +9,7 @@ import msgspec
 from actors.message import Message
 from actors.order_terms import Leg, Side
 from actors.venue_messages import VenuePosition, VenueRead
+from kernels.reconcile import OurFill
 
 
 class Signal(Message, frozen=True):
@@ -187,6 +188,8 @@ class OrderPicture(msgspec.Struct, frozen=True, gc=False):
     limit_px: int = 0
     stop_px: int = 0
     oca_group: str = ""
+    order_type: str = ""
+    time_in_force: str = ""
 
 
 class IncidentRecorded(Message, frozen=True):
@@ -214,11 +217,37 @@ class ReadVenue(Message, frozen=True):
 
 
 class PicturesTaken(Message, frozen=True):
-    """Broker to reconciler: the venue's answer, and our own orders and positions after it was folded in."""
+    """Broker to reconciler: the venue's answer, and our own orders, positions and fills after it was folded in.
+
+    `fills`: those that the read names, and those without a commission; executions up to `fills_known_from_ns` are
+    kept as positions only. `externals`: permIds of orders that are not ours and are followed.
+    """
 
     read: VenueRead
     orders: tuple[OrderPicture, ...]
     positions: tuple[VenuePosition, ...]
+    fills: tuple[OurFill, ...] = ()
+    fills_known_from_ns: int = 0
+    externals: tuple[int, ...] = ()
+
+
+class ReconcileNow(Message, frozen=True):
+    """A person asks for a complete read now; `asked_ns` is when, and what the answer is known by."""
+
+    asked_ns: int
+
+
+class DivergenceChanged(Message, frozen=True):
+    """A line of `lines/divergences.jsonl`: raised, confirmed (by a second read) or cleared, with its evidence."""
+
+    change: str
+    kind: str
+    subject: str
+    evidence: str
+    request_id: str
+    first_ns: int
+    last_ns: int
+    at_ns: int
 
 
 class Resolution(enum.StrEnum):

@@ -1,9 +1,9 @@
 """The reconciler actor: compares what we believe with what the venue says, and holds the key to the gate.
 
 Owns: the gate's lease, what is known to be absent at the venue, the divergences that stand. Consumes:
-`BrokerSessionChanged` (owed), `PicturesTaken`, its timers. Emits: `ReadVenue`, `GrantGate`, `RevokeGate` (at most
-once: a lease ends by itself), `ResolveIntent` (owed), alarms and lines about divergences. It never places, cancels or
-"corrects" anything.
+`BrokerSessionChanged` (owed), `PicturesTaken`, `ReconcileNow` (a person's), its timers. Emits: `ReadVenue`,
+`GrantGate`, `RevokeGate` (at most once: a lease ends by itself), `ResolveIntent` (owed), alarms and lines about
+divergences, the projection `reconcile`. It never places, cancels or "corrects" anything.
 
 Invariants: the gate opens only after a complete read in this session and incarnation, with nothing unresolved and no
 blocking divergence; it is renewed only while reads succeed. A failed query is neither flat nor absence. An intent is
@@ -19,17 +19,16 @@ divergences are tracked, those beyond are counted.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import assert_never
 
 import msgspec
 
 from actors.effects import (
-    AppendLine,
     CancelTimer,
     ClearAlarm,
     Count,
     Effect,
+    Project,
     RaiseAlarm,
     Send,
     Severity,
@@ -41,85 +40,39 @@ from actors.messages import (
     Envelope,
     GrantGate,
     HaltChanged,
-    IncidentRecorded,
     OrderPicture,
     PicturesTaken,
     ReadVenue,
+    ReconcileNow,
     Recovered,
     Resolution,
     ResolveIntent,
     RevokeGate,
     TimerFired,
-    VenueRead,
 )
-from kernels import ids
+from actors.reconciler_findings import AGAIN_TIMER, alarm_of, their_orders, track
+from actors.reconciler_state import (
+    BLOCKING,
+    SECOND_NS,
+    Absence,
+    ReconcilerSettings,
+    ReconcilerState,
+    gate_text,
+    view_of,
+)
 from kernels.order_state import UNRESOLVED, OrderState
-from kernels.reconcile import (
-    Finding,
-    FindingKind,
-    OurOrder,
-    TheirOrder,
-    absent,
-    compare_orders,
-    compare_positions,
-)
+from kernels.reconcile import FindingKind, absent
 
-SECOND_NS = 1_000_000_000
 GATE_TIMER, POSITIONS_TIMER, ORDERS_TIMER = "gate", "positions", "orders"
-READ_TIMEOUT_TIMER, AGAIN_TIMER = "read_timeout", "again"
+READ_TIMEOUT_TIMER = "read_timeout"
 TIMERS = (GATE_TIMER, POSITIONS_TIMER, ORDERS_TIMER, READ_TIMEOUT_TIMER, AGAIN_TIMER)
 
-BLOCKING = frozenset({FindingKind.POSITION, FindingKind.TWO_PERM_IDS, FindingKind.MISSING_HERE})
+ASKED = "asked."
+"""How the request of a person's read begins; what follows is `ReconcileNow.asked_ns`."""
 
+__all__ = ["Reconciler", "ReconcilerSettings", "ReconcilerState"]
 
-class ReconcilerSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """`gate_ttl_ns` is how long a dead reconciler keeps the gate open at most."""
-
-    name: str = "reconciler"
-    fund: str = "apex"
-    broker: str = "broker.paper"
-    allocator: str = "allocator"
-    gate_ttl_ns: int = 15 * SECOND_NS
-    read_age_ns_max: int = 75 * SECOND_NS
-    positions_every_ns: int = 30 * SECOND_NS
-    orders_every_ns: int = 300 * SECOND_NS
-    read_timeout_ns: int = 15 * SECOND_NS
-    grace_ns: int = 3 * SECOND_NS
-    recheck_ns: int = 2 * SECOND_NS
-    divergence_shuts_gate: bool = True
-    ignored_symbols: tuple[str, ...] = ()
-    findings_max: int = 256
-
-
-class Tracked(msgspec.Struct, frozen=True):
-    """A divergence that stands; `confirmed` once two reads in a row have shown it."""
-
-    finding: Finding
-    since_ns: int
-    confirmed: bool = False
-
-
-class Absence(msgspec.Struct, frozen=True):
-    """First complete read in which an intent's unresolved orders were absent."""
-
-    session_id: str
-    first_ns: int
-
-
-class ReconcilerState(msgspec.Struct, frozen=True):
-    """`read_full_ns` is the last complete read of this session (0: none yet), `read_ns` the last of any kind."""
-
-    epoch: int = 0
-    session_id: str = ""
-    account: str = ""
-    read_ns: int = 0
-    read_full_ns: int = 0
-    gate_open: bool = False
-    absences: Mapping[str, Absence] = {}
-    findings: Mapping[str, Tracked] = {}
-
-
-ReconcilerInput = BrokerSessionChanged | PicturesTaken | TimerFired | Recovered | HaltChanged
+ReconcilerInput = BrokerSessionChanged | PicturesTaken | ReconcileNow | TimerFired | Recovered | HaltChanged
 Reduced = tuple[ReconcilerState, tuple[Effect, ...]]
 
 
@@ -143,30 +96,38 @@ class Reconciler:
 
     def show(self, state: ReconcilerState, now_ns: int) -> dict[str, str]:
         """Return what the console shows; `gate` first, with the reason where it is shut."""
-        standing = [one.finding for one in state.findings.values() if one.confirmed]
-        if state.gate_open:
-            gate = "open"
-        elif not state.session_id:
-            gate = "shut: no broker session"
-        elif state.read_full_ns == 0:
-            gate = "shut: the venue has not been read in this session"
-        else:
-            gate = "shut: " + ("divergence" if standing else "unresolved orders")
         age = f"{max(0, now_ns - state.read_ns) / 1e9:.0f} s ago" if state.read_ns else "never"
-        return {"gate": gate, "read": age, "divergences": str(len(standing)), "absent": str(len(state.absences))}
+        standing = sum(one.confirmed for one in state.findings.values())
+        return {
+            "gate": gate_text(state),
+            "read": age,
+            "divergences": str(standing),
+            "absent": str(len(state.absences)),
+        }
 
     def migrate(self, schema_version: int, state: bytes) -> bytes:
         """There is no earlier version."""
         raise ValueError(f"{self.name}: no migration from schema version {schema_version}")
 
     def reduce(self, state: ReconcilerState, envelope: Envelope, now_ns: int) -> Reduced:
-        """Fold one input."""
-        body = envelope.body
+        """Fold one input; what changed is shown in the same append."""
+        reduced, effects = self._reduce(state, envelope.body, now_ns)
+        if reduced is state:
+            return state, effects
+        return reduced, (*effects, Project("reconcile", "all", "state", view_of(reduced, self._blocking)))
+
+    @property
+    def _blocking(self) -> frozenset[FindingKind]:
+        return BLOCKING if self.settings.divergence_shuts_gate else frozenset()
+
+    def _reduce(self, state: ReconcilerState, body: AnyMessage, now_ns: int) -> Reduced:
         if not isinstance(body, ReconcilerInput):
             return state, (Count("unexpected"),)
         match body:
             case BrokerSessionChanged():
                 return self._session_changed(state, body, now_ns)
+            case ReconcileNow():
+                return self._asked(state, body)
             case PicturesTaken():
                 return self._pictures(state, body, now_ns)
             case TimerFired(name=name):
@@ -202,7 +163,7 @@ class Reconciler:
         return changed, tuple(effects)
 
     def _recovered(self, state: ReconcilerState, epoch: int, now_ns: int) -> Reduced:
-        effects: list[Effect] = [_alarm(tracked) for tracked in state.findings.values()]
+        effects: list[Effect] = [alarm_of(tracked) for tracked in state.findings.values()]
         # What this incarnation has not read itself it does not vouch for.
         recovered = msgspec.structs.replace(state, epoch=epoch, gate_open=False, read_ns=0, read_full_ns=0, absences={})
         if state.session_id:
@@ -217,6 +178,14 @@ class Reconciler:
             Send(self.settings.broker, request),
             StartTimer(READ_TIMEOUT_TIMER, self.settings.read_timeout_ns),
         )
+
+    def _asked(self, state: ReconcilerState, ask: ReconcileNow) -> Reduced:
+        """A person waits: read everything under a name that the answer brings back. Nothing to read: answer at once."""
+        if not state.session_id:
+            return msgspec.structs.replace(state, answered_ns=ask.asked_ns), (Count("asked_without_session"),)
+        read = ReadVenue(state.session_id, f"{ASKED}{ask.asked_ns}", positions_only=False)
+        again = StartTimer(READ_TIMEOUT_TIMER, self.settings.read_timeout_ns)
+        return state, (Count("asked"), Send(self.settings.broker, read), again)
 
     # ---- timers
 
@@ -270,20 +239,24 @@ class Reconciler:
         read = pictures.read
         if not state.session_id or read.session_id != state.session_id:
             return state, (Count("pictures_of_another_session"),)
+        if read.request_id.startswith(ASKED):
+            state = msgspec.structs.replace(state, answered_ns=int(read.request_id.removeprefix(ASKED)))
         if read.failed:
+            if read.failed != state.failed:
+                state = msgspec.structs.replace(state, failed=read.failed)
             text = f"not answered: {', '.join(read.failed)}; nothing is concluded from this read"
             alarm = RaiseAlarm("venue_read", Severity.WARNING, text)
             again = StartTimer(AGAIN_TIMER, self.settings.recheck_ns)
             return state, (Count("read_failed"), alarm, CancelTimer(READ_TIMEOUT_TIMER), again)
         effects: list[Effect] = [CancelTimer(READ_TIMEOUT_TIMER), ClearAlarm("venue_read")]
-        state = msgspec.structs.replace(state, read_ns=now_ns)
+        state = msgspec.structs.replace(state, read_ns=now_ns, request_id=read.request_id, failed=())
         if not read.positions_only:
             state = msgspec.structs.replace(state, read_full_ns=now_ns)
             state, more = self._settle(state, pictures, now_ns)
             effects.extend(more)
         elif any(_is_unsettled(order, read.taken_ns, self.settings.grace_ns) for order in pictures.orders):
             effects.append(StartTimer(AGAIN_TIMER, self.settings.recheck_ns))
-        state, more = self._track(state, pictures, now_ns)
+        state, more = track(self.settings, state, pictures, now_ns)
         effects.extend(more)
         state, more = self._judge_gate(state, pictures.orders, now_ns)
         effects.extend(more)
@@ -292,7 +265,7 @@ class Reconciler:
     def _settle(self, state: ReconcilerState, pictures: PicturesTaken, now_ns: int) -> Reduced:
         """Find intents whose unresolved orders are absent; the second time, a grace later, settle them."""
         read, settings = pictures.read, self.settings
-        theirs = _their_orders(read)
+        theirs = their_orders(read)
         executed = tuple((execution.client_order_id, execution.perm_id) for execution in read.executions)
         families: dict[str, list[OrderPicture]] = {}
         for order in pictures.orders:
@@ -319,53 +292,8 @@ class Reconciler:
             state = msgspec.structs.replace(state, absences=absences)
         return state, tuple(effects)
 
-    def _track(self, state: ReconcilerState, pictures: PicturesTaken, now_ns: int) -> Reduced:
-        """Raise what is new, confirm what still stands, clear what is gone."""
-        found = {finding.key: finding for finding in self._compare(pictures)}
-        about = {FindingKind.POSITION} if pictures.read.positions_only else set(FindingKind)
-        findings: dict[str, Tracked] = {}
-        effects: list[Effect] = []
-        for key, tracked in state.findings.items():
-            if tracked.finding.kind not in about:
-                findings[key] = tracked
-            elif key not in found:
-                line = IncidentRecorded("divergence_cleared", key, tracked.finding.evidence)
-                effects += [ClearAlarm(f"divergence.{key}"), AppendLine("divergences", line), Count("cleared")]
-        for key, finding in found.items():
-            old = state.findings.get(key)
-            if old is None and len(findings) >= self.settings.findings_max:
-                effects.append(Count("finding_untracked"))
-                continue
-            findings[key] = Tracked(finding, old.since_ns if old else now_ns, old is not None)
-            if old is None:
-                line = IncidentRecorded(f"divergence.{finding.kind}", finding.subject, finding.evidence)
-                effects += [AppendLine("divergences", line), Count(f"divergence.{finding.kind}")]
-            if findings[key] != old:
-                effects.append(_alarm(findings[key]))
-        if any(not tracked.confirmed for tracked in findings.values()):
-            effects.append(StartTimer(AGAIN_TIMER, self.settings.recheck_ns))
-        if findings != state.findings:
-            state = msgspec.structs.replace(state, findings=findings)
-        return state, tuple(effects)
-
-    def _compare(self, pictures: PicturesTaken) -> tuple[Finding, ...]:
-        read = pictures.read
-        positions = compare_positions(
-            ((position.symbol, position.qty) for position in pictures.positions),
-            ((position.symbol, position.qty) for position in read.positions),
-            frozenset(self.settings.ignored_symbols),
-        )
-        if read.positions_only:
-            return positions
-        ours = tuple(_our_order(order) for order in pictures.orders)
-        return (*compare_orders(ours, _their_orders(read), ids.fund_tag(self.settings.fund)), *positions)
-
     def _judge_gate(self, state: ReconcilerState, orders: tuple[OrderPicture, ...], now_ns: int) -> Reduced:
-        blocking = [
-            tracked
-            for tracked in state.findings.values()
-            if self.settings.divergence_shuts_gate and tracked.finding.kind in BLOCKING
-        ]
+        blocking = [tracked for tracked in state.findings.values() if tracked.finding.kind in self._blocking]
         if state.gate_open:
             confirmed = next((tracked for tracked in blocking if tracked.confirmed), None)
             if confirmed is None:
@@ -393,40 +321,3 @@ def _resolution(orders: list[OrderPicture], unsettled: list[OrderPicture], now_n
     whole = len(unsettled) == len(orders)
     fresh = all(order.resends == 0 and now_ns < order.expires_ns for order in orders)
     return Resolution.RESEND_SAME_ID if whole and fresh else Resolution.EXPIRE
-
-
-def _alarm(tracked: Tracked) -> RaiseAlarm:
-    finding = tracked.finding
-    severity = Severity.CRITICAL if tracked.confirmed else Severity.WARNING
-    return RaiseAlarm(f"divergence.{finding.key}", severity, finding.evidence)
-
-
-def _our_order(order: OrderPicture) -> OurOrder:
-    return OurOrder(
-        client_order_id=order.client_order_id,
-        state=OrderState(order.state),
-        symbol=order.symbol,
-        qty=order.qty,
-        cum_qty=order.cum_qty,
-        perm_id=order.perm_id,
-        limit_px=order.limit_px,
-        stop_px=order.stop_px,
-    )
-
-
-def _their_orders(read: VenueRead) -> tuple[TheirOrder, ...]:
-    return tuple(
-        TheirOrder(
-            client_order_id=report.client_order_id,
-            perm_id=report.perm_id,
-            status=report.status,
-            symbol=report.symbol,
-            qty=report.qty,
-            filled_qty=report.filled_qty,
-            completed=completed,
-            limit_px=report.limit_px,
-            stop_px=report.stop_px,
-        )
-        for completed, reports in ((False, read.open_orders), (True, read.completed_orders))
-        for report in reports
-    )

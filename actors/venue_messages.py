@@ -166,12 +166,13 @@ class VenueErrorReported(Message, frozen=True):
 
 
 class VenuePosition(msgspec.Struct, frozen=True, gc=False):
-    """A position as the venue states it."""
+    """A position as the venue states it, or as we do: then with the `commission` that was ever paid on it."""
 
     account: str
     symbol: str
     qty: int
     avg_px: int
+    commission: int = 0
 
 
 class VenueRead(Message, frozen=True):

@@ -2,10 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from config.limits import Seconds
+from msgspec import Meta
+
+from config.limits import Count, Seconds
 from config.section import Section
+
+IgnoredSymbols = Annotated[tuple[str, ...], Meta(max_length=1_000)]
+
+
+class Reconciler(Section, frozen=True):
+    """How often the broker is compared, how long a gate stands unrenewed, and the grace between two absences.
+
+    `external_orders`: orders at the account that are not ours are counted only, followed, or alarmed.
+    `external_positions`: a position in a symbol that is not held here is a divergence, or somebody else's affair.
+    `ignored_symbols` are not compared at all. `average_px_bps_max`: by how much average prices may differ beyond
+    commissions; 0 compares none. `commission_late_s`: how long a fill may be without its commission.
+    """
+
+    positions_every_s: Seconds = 30.0
+    orders_every_s: Seconds = 300.0
+    gate_ttl_s: Seconds = 5.0
+    grace_s: Seconds = 2.0
+    external_orders: Literal["ignore", "adopt", "alert"] = "alert"
+    external_positions: Literal["diverge", "ignore"] = "diverge"
+    ignored_symbols: IgnoredSymbols = ()
+    average_px_bps_max: Count = 5
+    commission_late_s: Seconds = 120.0
 
 
 class Sentinel(Section, frozen=True):

@@ -35,7 +35,7 @@ from config.limits import (
     SecondsOrNone,
     Symbols,
 )
-from config.orders import Sentinel
+from config.orders import Reconciler, Sentinel
 from config.section import Section
 
 
@@ -89,15 +89,6 @@ class Fund(Section, frozen=True):
     max_position_notional: Decimal = Decimal(10_000)
     max_gross_notional: Decimal = Decimal(50_000)
     max_open_brackets: PositiveCount = 10
-
-
-class Reconciler(Section, frozen=True):
-    """How often the broker is compared, how long a gate stands unrenewed, and the grace between two absences."""
-
-    positions_every_s: Seconds = 30.0
-    orders_every_s: Seconds = 300.0
-    gate_ttl_s: Seconds = 5.0
-    grace_s: Seconds = 2.0
 
 
 class Supervision(Section, frozen=True):

@@ -19,12 +19,33 @@ class FindingKind(enum.StrEnum):
 
     MISSING_HERE = "missing_here"
     MISSING_THERE = "missing_there"
+    TERMS = "terms"
+    """Another side, type or time in force."""
     QUANTITY = "quantity"
     PRICE = "price"
     STATE = "state"
     EXTERNAL_ORDER = "external_order"
     TWO_PERM_IDS = "two_perm_ids"
     POSITION = "position"
+    """Both have one, of another size."""
+    POSITION_MISSING_HERE = "position_missing_here"
+    POSITION_MISSING_THERE = "position_missing_there"
+    AVERAGE_PRICE = "average_price"
+    MISSING_FILL = "missing_fill"
+    """An execution of ours that the venue has and our positions do not."""
+    COMMISSION = "commission"
+    """An execution whose commission nobody has told for long."""
+
+
+OF_POSITIONS = frozenset(
+    {
+        FindingKind.POSITION,
+        FindingKind.POSITION_MISSING_HERE,
+        FindingKind.POSITION_MISSING_THERE,
+        FindingKind.AVERAGE_PRICE,
+    }
+)
+"""What a read of positions alone can find, and clear."""
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -51,6 +72,9 @@ class OurOrder(msgspec.Struct, frozen=True):
     perm_id: int = 0
     limit_px: int = 0
     stop_px: int = 0
+    side: str = ""
+    order_type: str = ""
+    time_in_force: str = ""
 
 
 class TheirOrder(msgspec.Struct, frozen=True):
@@ -65,6 +89,42 @@ class TheirOrder(msgspec.Struct, frozen=True):
     completed: bool
     limit_px: int = 0
     stop_px: int = 0
+    side: str = ""
+    order_type: str = ""
+    time_in_force: str = ""
+
+
+class Holding(msgspec.Struct, frozen=True):
+    """A position of either side. `slack_px` is by how much its average may differ without meaning anything."""
+
+    symbol: str
+    qty: int
+    avg_px: int = 0
+    slack_px: int = 0
+
+
+class OurFill(msgspec.Struct, frozen=True):
+    """An execution that our positions hold; `commissioned` once its commission was told."""
+
+    exec_base: str
+    revision: int
+    symbol: str
+    qty: int
+    px: int
+    ts_event_ns: int
+    commissioned: bool
+
+
+class TheirFill(msgspec.Struct, frozen=True):
+    """An execution as the venue lists it, by the same split id."""
+
+    exec_base: str
+    revision: int
+    client_order_id: str
+    symbol: str
+    qty: int
+    px: int
+    ts_event_ns: int
 
 
 def is_theirs(ours: OurOrder, theirs: TheirOrder) -> bool:
@@ -98,15 +158,57 @@ def compare_orders(
 
 
 def compare_positions(
-    ours: Iterable[tuple[str, int]], theirs: Iterable[tuple[str, int]], ignored: frozenset[str] = frozenset()
+    ours: Iterable[Holding],
+    theirs: Iterable[Holding],
+    ignored: frozenset[str] = frozenset(),
+    average_bps_max: int = 0,
 ) -> tuple[Finding, ...]:
-    """Compare (symbol, signed quantity) pairs; a symbol that one side does not name is flat there."""
-    here, there = dict(ours), dict(theirs)
-    return tuple(
-        Finding(FindingKind.POSITION, symbol, f"ours {here.get(symbol, 0)}, venue's {there.get(symbol, 0)} (1e-8)")
+    """Compare signed quantities, and average prices where both hold the same; `average_bps_max` 0: quantities alone.
+
+    A symbol that one side does not name is flat there.
+    """
+    here = {holding.symbol: holding for holding in ours}
+    there = {holding.symbol: holding for holding in theirs}
+    found = (
+        _compare_holding(here.get(symbol, Holding(symbol, 0)), there.get(symbol, Holding(symbol, 0)), average_bps_max)
         for symbol in sorted({*here, *there} - ignored)
-        if here.get(symbol, 0) != there.get(symbol, 0)
     )
+    return tuple(finding for finding in found if finding is not None)
+
+
+def compare_fills(
+    ours: Iterable[OurFill], theirs: Iterable[TheirFill], fund_tag: str, known_from_ns: int, untold_since_ns: int
+) -> tuple[Finding, ...]:
+    """Find executions of this fund that are not here (in their latest correction), and commissions told by nobody.
+
+    Executions up to `known_from_ns` are not judged: ours of that age are kept as positions only. A commission counts
+    as missing for an execution older than `untold_since_ns`.
+    """
+    mine = {fill.exec_base: fill for fill in ours}
+    findings: list[Finding] = []
+    latest: dict[str, TheirFill] = {}
+    for fill in theirs:
+        known = latest.get(fill.exec_base)
+        if known is None or fill.revision > known.revision:
+            latest[fill.exec_base] = fill
+    for base, fill in latest.items():
+        ours_of_it = mine.get(base)
+        if not fill.client_order_id.startswith(fund_tag + "-") or fill.ts_event_ns <= known_from_ns:
+            continue
+        there = f"revision {fill.revision}, {fill.symbol} {fill.qty} at {fill.px} (1e-8) there"
+        if ours_of_it is None:
+            evidence = f"{fill.client_order_id}: {there}, not here"
+        elif ours_of_it.revision < fill.revision:
+            here = f"revision {ours_of_it.revision}, {ours_of_it.qty} at {ours_of_it.px} here"
+            evidence = f"{fill.client_order_id}: {there}, {here}"
+        else:
+            continue
+        findings.append(Finding(FindingKind.MISSING_FILL, base, evidence))
+    for own in mine.values():
+        if not own.commissioned and own.ts_event_ns < untold_since_ns:
+            evidence = f"{own.symbol} {own.qty} at {own.px} (1e-8) of {own.ts_event_ns}: no commission was told"
+            findings.append(Finding(FindingKind.COMMISSION, own.exec_base, evidence))
+    return tuple(findings)
 
 
 def absent(
@@ -117,6 +219,24 @@ def absent(
     if any(is_theirs(probe, their) for their in theirs):
         return False
     return not any(ref == client_order_id if ref else perm_id != 0 and perm == perm_id for ref, perm in executed)
+
+
+def _compare_holding(ours: Holding, theirs: Holding, average_bps_max: int) -> Finding | None:
+    symbol = ours.symbol
+    if ours.qty != theirs.qty:
+        kind = FindingKind.POSITION
+        if not ours.qty:
+            kind = FindingKind.POSITION_MISSING_HERE
+        elif not theirs.qty:
+            kind = FindingKind.POSITION_MISSING_THERE
+        return Finding(kind, symbol, f"ours {ours.qty}, venue's {theirs.qty} (1e-8)")
+    if not (average_bps_max and ours.qty and ours.avg_px and theirs.avg_px):
+        return None
+    allowed = abs(ours.avg_px) * average_bps_max // 10_000 + ours.slack_px
+    if abs(ours.avg_px - theirs.avg_px) <= allowed:
+        return None
+    evidence = f"average {ours.avg_px} here, {theirs.avg_px} there, {allowed} allowed (1e-8), of {ours.qty}"
+    return Finding(FindingKind.AVERAGE_PRICE, symbol, evidence)
 
 
 def _stranger(their: TheirOrder, fund_tag: str) -> Finding:
@@ -144,9 +264,22 @@ def _compare_one(order: OurOrder, listed: list[TheirOrder]) -> Iterable[Finding]
         yield Finding(FindingKind.QUANTITY, subject, f"filled {order.cum_qty} here, {their.filled_qty} there (1e-8)")
     elif their.qty and not their.completed and their.qty != order.qty:
         yield Finding(FindingKind.QUANTITY, subject, f"size {order.qty} here, {their.qty} there (1e-8)")
+    yield from _compare_terms(order, their)
     for name, here, there in (("limit", order.limit_px, their.limit_px), ("stop", order.stop_px, their.stop_px)):
         if here and there and here != there:
             yield Finding(FindingKind.PRICE, subject, f"{name} {here} here, {there} there (1e-8)")
+
+
+def _compare_terms(order: OurOrder, their: TheirOrder) -> Iterable[Finding]:
+    terms = (
+        ("symbol", order.symbol, their.symbol),
+        ("side", order.side, their.side),
+        ("type", order.order_type, their.order_type),
+        ("time in force", order.time_in_force, their.time_in_force),
+    )
+    other = [f"{name} {here} here, {there} there" for name, here, there in terms if here and there and here != there]
+    if other:
+        yield Finding(FindingKind.TERMS, order.client_order_id, "; ".join(other))
 
 
 def _agree(state: OrderState, event: OrderEvent | None, completed: bool) -> bool:

@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 
 import msgspec
-import orjson
 
 from actors.adapters.bus_streams import publish_signal
 from actors.adapters.executor_driver import write_resume
@@ -15,14 +14,12 @@ from actors.adapters.identity import IdentityFile
 from actors.adapters.inspection import EngineAway, Inspector, ServerAway
 from actors.adapters.redis_client import Purpose, connect
 from actors.chain import chain_of, chain_text, chrome_trace
-from actors.keys import ALL, KeyType
 from actors.messages import CyclesResumed
 from actors.signal_form import SignalFormError, parse_signal
 from config.schema import Settings
-from kernels.fixed8 import format_fixed8
 from supervisors.run_files import read_engine_file, resolved
 from supervisors.spec import ChildSpec
-from supervisors.status import EngineStatus, read_projection, read_status
+from supervisors.status import EngineStatus, read_status
 from supervisors.tree import build_tree
 
 
@@ -56,35 +53,6 @@ def render_status(status: EngineStatus) -> str:
         )
     lines += [f"ALARM {one.role}: {one.alarm.name}: {one.alarm.text}" for one in status.alarms]
     return "\n".join(lines)
-
-
-def projection_json(settings: Settings, key_type: KeyType, symbol: str = ALL) -> str:
-    """Orders or positions as a JSON array of objects, oldest first; prices and quantities as decimal strings."""
-    return orjson.dumps(_rows(settings, key_type, symbol)).decode()
-
-
-def projection_text(settings: Settings, key_type: KeyType, columns: tuple[str, ...], symbol: str = ALL) -> str:
-    """The same as a table of these columns, newest last."""
-    rows = _rows(settings, key_type, symbol)
-    if not rows:
-        return f"no {key_type.value}"
-    table = [list(columns)] + [[str(row.get(column, "")) for column in columns] for row in rows]
-    widths = [max(len(line[i]) for line in table) for i in range(len(columns))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in table)
-
-
-def _rows(settings: Settings, key_type: KeyType, symbol: str) -> list[dict[str, object]]:
-    rows = [_readable(row) for row in read_projection(settings, key_type, symbol).values()]
-    rows.sort(key=lambda row: str(row.get("placed_ns", row.get("symbol", ""))))
-    return rows
-
-
-def _readable(row: dict[str, object]) -> dict[str, object]:
-    fixed = ("_px", "_qty", "qty", "realized_pnl", "commission")
-    return {
-        name: format_fixed8(value) if isinstance(value, int) and name.endswith(fixed) else value
-        for name, value in row.items()
-    }
 
 
 def send_signals(settings: Settings, path: str) -> str:

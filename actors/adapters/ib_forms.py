@@ -169,6 +169,7 @@ def completed_order(session_id: str, contract: Contract, order: Order, state: Or
         limit_px=fixed8_of(order.lmtPrice),
         stop_px=fixed8_of(order.auxPrice),
         completed=True,
+        time_in_force=order.tif,
     )
 
 

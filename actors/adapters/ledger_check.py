@@ -158,6 +158,6 @@ def _roles(client: redis.Redis, key_type: KeyType) -> list[str]:
 def _entries(client: redis.Redis, key_type: KeyType, name: str) -> int:
     if key_type is KeyType.JOURNAL:
         return int(client.xlen(name))
-    if key_type in (KeyType.ORDERS, KeyType.POSITIONS, KeyType.OUTCOMES):
+    if key_type in (KeyType.ORDERS, KeyType.POSITIONS, KeyType.OUTCOMES, KeyType.FILLS, KeyType.RECONCILE):
         return int(client.hlen(name))
     return 1

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from actors.adapters import execution_wiring, health_wiring, market_wiring
+from actors.adapters.ask_driver import AskDriver
 from actors.adapters.assembly import Assembly, BuildContext, HostedDriver
 from actors.adapters.clock import SystemClock
 from actors.adapters.fault_plan import FaultPlan
@@ -27,6 +28,7 @@ from actors.adapters.trace_file import NullTracer, TraceFile
 from actors.allocator import Allocator, AllocatorSettings
 from actors.broker import Broker
 from actors.broker_state import BrokerSettings
+from actors.external_orders import ExternalOrders
 from actors.momentum import Momentum, MomentumSettings
 from actors.reconciler import Reconciler, ReconcilerSettings
 from actors.role import Role
@@ -76,7 +78,15 @@ def executor(context: BuildContext) -> Assembly:
 def broker(context: BuildContext) -> Assembly:
     """The one broker of the first form: IB, paper."""
     gateway, fund = context.settings.gateway, context.settings.fund
-    role = Broker(BrokerSettings(name=context.role, fund=fund.name, account=gateway.account, watchers=WATCHERS))
+    role = Broker(
+        BrokerSettings(
+            name=context.role,
+            fund=fund.name,
+            account=gateway.account,
+            watchers=WATCHERS,
+            external_orders=ExternalOrders(context.settings.reconciler.external_orders),
+        )
+    )
     driver = IbDriver(
         IbSettings(
             host=gateway.host,
@@ -107,9 +117,14 @@ def reconciler(context: BuildContext) -> Assembly:
             positions_every_ns=_ns(settings.positions_every_s),
             orders_every_ns=_ns(settings.orders_every_s),
             grace_ns=_ns(settings.grace_s),
+            external_orders=ExternalOrders(settings.external_orders),
+            external_positions_count=settings.external_positions == "diverge",
+            ignored_symbols=settings.ignored_symbols,
+            average_bps_max=settings.average_px_bps_max,
+            commission_late_ns=_ns(settings.commission_late_s),
         )
     )
-    return _assemble(context, role, None)
+    return _assemble(context, role, AskDriver(context.role, Path(context.run_dir), SystemClock()))
 
 
 def allocator(context: BuildContext) -> Assembly:

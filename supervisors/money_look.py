@@ -1,0 +1,198 @@
+"""What the ledger's projections say of orders, positions, fills and the reconciler, for people and programs.
+
+Reads only. `ask_now` leaves a wish for the reconciler and waits for its answer.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+import msgspec
+
+from actors.adapters.ask_driver import write_ask
+from actors.adapters.inspection import EngineAway
+from actors.keys import ALL, KeyType
+from actors.messages import ReconcileNow
+from actors.reconciler_state import ReconcileView, Standing
+from config.schema import Settings
+from kernels.fixed8 import format_fixed8
+from kernels.order_state import UNRESOLVED, WORKING
+from supervisors.opportunities import clock_text
+from supervisors.run_files import read_engine_file
+from supervisors.status import read_projection, read_status
+
+Row = dict[str, object]
+
+ORDER_COLUMNS = (
+    "client_order_id", "symbol", "leg", "side", "order_type", "state", "qty", "cum_qty", "avg_px", "limit_px",
+    "stop_px",
+)  # fmt: skip
+CYCLE_COLUMNS = (
+    "client_order_id", "symbol", "side", "state", "qty", "cum_qty", "cum_quote_qty", "limit_px", "ended",
+)  # fmt: skip
+POSITION_COLUMNS = ("symbol", "qty", "avg_px", "realized_pnl", "commission")
+FILL_COLUMNS = (
+    "exec_id", "time", "symbol", "side", "qty", "px", "commission", "currency", "realized_pnl", "note",
+    "client_order_id",
+)  # fmt: skip
+_FIXED = ("px", "qty", "realized_pnl", "commission")
+_OPEN = frozenset(state.value for state in WORKING | UNRESOLVED)
+ANSWER_S_MAX = 30.0
+LOOK_S = 0.1
+
+
+class NoAnswer(EngineAway):
+    """The engine is there, or seems so, and its reconciler did not answer a person in time."""
+
+    exit_code = 1
+
+
+# ---- rows
+
+
+def order_rows(settings: Settings, *, only_open: bool = False, symbol: str = "", intent: str = "") -> list[Row]:
+    """Orders, oldest first. `intent`: an intent's, a signal's or an order's id. Raises NotRunning, EngineAway."""
+    rows = read_projection(settings, KeyType.ORDERS).values()
+    chosen = (
+        row
+        for row in rows
+        if (not only_open or row["state"] in _OPEN)
+        and (not symbol or row["symbol"] == symbol)
+        and (not intent or intent in (row["intent_id"], row["signal_id"], row["client_order_id"]))
+    )
+    return _readable(chosen, lambda row: (int(str(row["placed_ns"])), str(row["client_order_id"])))
+
+
+def cycle_rows(settings: Settings) -> list[Row]:
+    """The orders of cycles, oldest first. Raises NotRunning, EngineAway."""
+    return _readable(read_projection(settings, KeyType.ORDERS, "spot").values(), lambda row: str(row.get("placed_ns")))
+
+
+def position_rows(settings: Settings) -> list[Row]:
+    """Positions by symbol, flat ones included once they were traded. Raises NotRunning, EngineAway."""
+    return _readable(read_projection(settings, KeyType.POSITIONS).values(), lambda row: str(row["symbol"]))
+
+
+def fill_rows(settings: Settings, *, symbol: str = "", since_ns: int = 0) -> list[Row]:
+    """Executions that are kept (`BrokerSettings.fills_max`), oldest first. Raises NotRunning, EngineAway."""
+    rows = (
+        row
+        for row in read_projection(settings, KeyType.FILLS, ALL).values()
+        if (not symbol or row["symbol"] == symbol) and int(str(row["ts_event_ns"])) >= since_ns
+    )
+    return _readable(rows, lambda row: (int(str(row["ts_event_ns"])), str(row["exec_id"])))
+
+
+def _readable(rows: Iterable[Mapping[str, object]], order: Callable[[Row], object]) -> list[Row]:
+    """Fixed8 as decimal text; None, which a venue left unset, stays None."""
+    readable = [
+        {
+            name: format_fixed8(value) if isinstance(value, int) and name.endswith(_FIXED) else value
+            for name, value in row.items()
+        }
+        for row in rows
+    ]
+    return sorted(readable, key=order)  # type: ignore[arg-type]
+
+
+def rows_json(rows: list[Row]) -> str:
+    """As an array of objects."""
+    return msgspec.json.encode(rows).decode()
+
+
+def rows_text(rows: list[Row], columns: tuple[str, ...], nothing: str) -> str:
+    """As an aligned table of these columns: amounts to the right, what is unset empty."""
+    if not rows:
+        return nothing
+    shown = [[_cell(row, column) for column in columns] for row in rows]
+    widths = [max(len(line[k]) for line in [list(columns), *shown]) for k in range(len(columns))]
+    lines = []
+    for line in [list(columns), *shown]:
+        cells = (
+            cell.rjust(width) if column.endswith(_FIXED) else cell.ljust(width)
+            for cell, column, width in zip(line, columns, widths, strict=True)
+        )
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def _cell(row: Row, column: str) -> str:
+    if column == "time":
+        return clock_text(int(str(row["ts_event_ns"])))
+    if column == "note":
+        return ",".join(word for word in ("corrected", "external") if row.get(word))
+    value = row.get(column)
+    return "" if value is None else str(value)
+
+
+# ---- the reconciler
+
+
+def read_reconcile(settings: Settings) -> ReconcileView:
+    """What the reconciler last knew. Raises NotRunning, EngineAway (also where it never said anything)."""
+    row = read_projection(settings, KeyType.RECONCILE).get("state")
+    if row is None:
+        raise EngineAway("the reconciler has shown nothing yet. Remedy: wait until the engine serves: run.py status")
+    return msgspec.convert(row, ReconcileView)
+
+
+def ask_now(settings: Settings, seconds_max: float = ANSWER_S_MAX) -> ReconcileView:
+    """Have everything read now; return what came of it, each new divergence confirmed or gone.
+
+    Raises NotRunning, EngineAway, NoAnswer.
+    """
+    found = read_engine_file(settings)
+    if not read_status(settings).running:
+        raise EngineAway(f"the engine with pid {found.pid} does not run. Remedy: start it with `make run`")
+    asked_ns, end = time.time_ns(), time.monotonic() + seconds_max
+    write_ask(Path(settings.run.run_dir), ReconcileNow(asked_ns))
+    while time.monotonic() < end:
+        view = read_projection(settings, KeyType.RECONCILE).get("state")
+        if view is not None:
+            shown = msgspec.convert(view, ReconcileView)
+            settled = shown.failed or all(one.confirmed for one in shown.findings)
+            if shown.answered_ns >= asked_ns and settled:
+                return shown
+        time.sleep(LOOK_S)
+    raise NoAnswer(f"the reconciler has not answered within {seconds_max:g} s. Remedy: look at `run.py status`")
+
+
+def is_equal(view: ReconcileView) -> bool:
+    """Whether the last complete read of a session found both sides the same, with nothing unresolved."""
+    return bool(view.session_id and view.read_full_ns) and not (view.failed or view.findings or view.absences)
+
+
+def reconcile_text(view: ReconcileView) -> str:
+    """The same for a person."""
+    now_ns = time.time_ns()
+    lines = [
+        f"gate: {view.gate}",
+        f"session: {view.session_id or 'none'}" + (f", account {view.account}" if view.account else ""),
+        f"last read: {_ago(view.read_ns, now_ns)}; last complete read: {_ago(view.read_full_ns, now_ns)}",
+    ]
+    if view.failed:
+        lines.append(f"the last read failed: {', '.join(view.failed)} not answered; nothing is concluded from it")
+    if view.absences:
+        lines.append(f"absent once, and asked again: {', '.join(view.absences)}")
+    lines.append(f"divergences: {len(view.findings) or 'none'}")
+    lines += [_standing_text(one, now_ns) for one in view.findings]
+    if view.cleared:
+        lines.append("cleared before:")
+        lines += [
+            f"  {clock_text(one.cleared_ns)} {one.kind} {one.subject} since {clock_text(one.first_ns)}: {one.evidence}"
+            for one in view.cleared
+        ]
+    return "\n".join(lines)
+
+
+def _standing_text(one: Standing, now_ns: int) -> str:
+    words = [word for word, holds in (("seen once", not one.confirmed), ("shuts the gate", one.blocks)) if holds]
+    marks = f" ({', '.join(words)})" if words else ""
+    times = f"first {_ago(one.first_ns, now_ns)}, last {_ago(one.last_ns, now_ns)}, read {one.request_id}"
+    return f"  {one.kind} {one.subject}{marks}: {one.evidence}; {times}"
+
+
+def _ago(at_ns: int, now_ns: int) -> str:
+    return f"{max(0, now_ns - at_ns) / 1e9:,.0f} s ago" if at_ns else "never"
