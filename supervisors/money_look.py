@@ -41,6 +41,8 @@ _FIXED = ("px", "qty", "realized_pnl", "commission")
 _OPEN = frozenset(state.value for state in WORKING | UNRESOLVED)
 ANSWER_S_MAX = 30.0
 LOOK_S = 0.1
+ASK_AGAIN_NS = 5_000_000_000
+"""A read that was asked of a broker that died meanwhile is answered by nobody."""
 
 
 class NoAnswer(EngineAway):
@@ -141,21 +143,26 @@ def read_reconcile(settings: Settings) -> ReconcileView:
 def ask_now(settings: Settings, seconds_max: float = ANSWER_S_MAX) -> ReconcileView:
     """Have everything read now; return what came of it, each new divergence confirmed or gone.
 
+    While there is no session, or a read fails, it asks again, for so long; then what is there is returned.
     Raises NotRunning, EngineAway, NoAnswer.
     """
     found = read_engine_file(settings)
     if not read_status(settings).running:
         raise EngineAway(f"the engine with pid {found.pid} does not run. Remedy: start it with `make run`")
-    asked_ns, end = time.time_ns(), time.monotonic() + seconds_max
-    write_ask(Path(settings.run.run_dir), ReconcileNow(asked_ns))
+    end, first_ns, asked_ns, shown = time.monotonic() + seconds_max, time.time_ns(), 0, None
     while time.monotonic() < end:
-        view = read_projection(settings, KeyType.RECONCILE).get("state")
-        if view is not None:
-            shown = msgspec.convert(view, ReconcileView)
-            settled = shown.failed or all(one.confirmed for one in shown.findings)
-            if shown.answered_ns >= asked_ns and settled:
-                return shown
+        if time.time_ns() - asked_ns >= ASK_AGAIN_NS:
+            asked_ns = time.time_ns()
+            write_ask(Path(settings.run.run_dir), ReconcileNow(asked_ns))
         time.sleep(LOOK_S)
+        row = read_projection(settings, KeyType.RECONCILE).get("state")
+        shown = msgspec.convert(row, ReconcileView) if row is not None else None
+        if shown is None or shown.answered_ns < first_ns:
+            continue
+        if shown.read_full_ns and not shown.failed and all(one.confirmed for one in shown.findings):
+            return shown
+    if shown is not None and shown.answered_ns >= first_ns:
+        return shown
     raise NoAnswer(f"the reconciler has not answered within {seconds_max:g} s. Remedy: look at `run.py status`")
 
 

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -44,7 +45,21 @@ def command(capsys: pytest.CaptureFixture[str]) -> Command:
 
 
 @pytest.mark.parametrize(
-    "line", ["status", "status --json", "orders", "positions", "trace x", "halt why", "resume", "view", "signal FILE"]
+    "line",
+    [
+        "status",
+        "status --json",
+        "orders",
+        "positions",
+        "fills",
+        "reconcile",
+        "reconcile --now",
+        "trace x",
+        "halt why",
+        "resume",
+        "view",
+        "signal FILE",
+    ],
 )
 def test_a_command_that_needs_an_engine_says_how_to_start_one(command: Command, tmp_path: Path, line: str) -> None:
     (tmp_path / "signal.json").write_text(json.dumps(SIGNAL))
@@ -92,7 +107,8 @@ def test_options_alone_mean_run_and_help_names_every_command(command: Command) -
     code, out, _ = command("--help")
     assert code == 0
     for name in (
-        "run", "replay", "cycles", "signal", "status", "orders", "positions", "trace", "halt", "resume", "doctor",
+        "run", "replay", "cycles", "signal", "status", "orders", "positions", "fills", "reconcile", "trace",
+        "halt", "resume", "doctor",
         "exchange", "gateway",
     ):  # fmt: skip
         assert f"\n    {name}" in out
@@ -344,3 +360,61 @@ def test_a_stopped_engine_is_said_not_to_answer(command: Command, tmp_path: Path
         assert code == 69, line
         assert "does not answer" in error
         assert "make run" in error
+
+
+# ---- orders, fills and the reconciler
+
+
+@pytest.mark.process
+def test_orders_are_chosen_by_state_symbol_and_intent(engine: MadeRun, command: Command) -> None:
+    engine.wait(engine.orders, 60, "an order")
+    every = json.loads(command("orders", "--json", *at(engine))[1])
+    one = every[0]
+    for name, wanted in (("--symbol", one["symbol"]), ("--intent", one["intent_id"]), ("--intent", one["signal_id"])):
+        rows = json.loads(command("orders", name, wanted, "--json", *at(engine))[1])
+        assert one["client_order_id"] in {row["client_order_id"] for row in rows}
+        assert all(wanted in (row["symbol"], row["intent_id"], row["signal_id"]) for row in rows)
+    states = {row["state"] for row in json.loads(command("orders", "--open", "--json", *at(engine))[1])}
+    assert states <= {"pre_sent", "pending", "unknown", "submitted", "partially_filled"}
+    assert command("orders", "--symbol", "NOPE", *at(engine))[1] == "no orders\n"
+
+
+@pytest.mark.process
+def test_a_table_has_its_columns_one_below_the_other(engine: MadeRun, command: Command) -> None:
+    code, out, _ = command("fills", *at(engine))
+    head, *rows = out.splitlines()
+    assert code == 0
+    assert head.split()[:4] == ["exec_id", "time", "symbol", "side"]
+    where = head.index("symbol")
+    assert rows
+    assert all(row[where - 1] == " " and row[where] != " " for row in rows)
+
+
+@pytest.mark.process
+def test_fills_say_what_each_cost_and_realized_and_are_those_of_the_orders(engine: MadeRun, command: Command) -> None:
+    engine.wait(
+        lambda: any(row["commission"] for row in json.loads(command("fills", "--json", *at(engine))[1])), 60, "a fill"
+    )
+    rows = json.loads(command("fills", "--json", *at(engine))[1])
+    assert {row["client_order_id"] for row in rows} <= set(engine.orders())
+    assert all("." in row["px"] or row["px"].isdigit() for row in rows)
+    symbol = rows[0]["symbol"]
+    chosen = json.loads(command("fills", "--symbol", symbol, "--since", "1d", "--json", *at(engine))[1])
+    assert {row["symbol"] for row in chosen} == {symbol}
+    assert command("fills", "--since", "2040-01-01", *at(engine))[1] == "no fills\n"
+    code, _, error = command("fills", "--since", "soon", *at(engine))
+    assert code == 1
+    assert "soon" in error
+
+
+@pytest.mark.process
+def test_a_person_may_have_everything_compared_at_once(engine: MadeRun, command: Command) -> None:
+    began_ns = time.time_ns()
+    code, out, error = command("reconcile", "--now", "--json", *at(engine))
+    view = json.loads(out)
+    assert code == 0, (out, error)
+    assert view["gate"] == "open"
+    assert view["answered_ns"] >= began_ns
+    assert view["read_full_ns"] >= began_ns
+    assert (view["findings"], view["failed"]) == ([], [])
+    assert "divergences: none" in command("reconcile", "--now", *at(engine))[1]

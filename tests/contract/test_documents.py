@@ -29,6 +29,7 @@ MODULES = {
     "host": ("../supervisors/host.py",),
     "broker": ("broker.py", "broker_turn.py", "broker_intents.py", "broker_facts.py"),
     "broker.spot": ("broker_spot.py", "spot_turn.py", "spot_facts.py"),
+    "reconciler": ("reconciler.py", "reconciler_findings.py"),
     "executor": ("executor.py", "executor_outcome.py"),
     "sentinel": ("sentinel.py", "sentinel_close.py"),
     "driver": (),
