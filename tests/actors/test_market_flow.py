@@ -15,6 +15,7 @@ from typing import Any
 
 import psutil
 import pytest
+from msgspec import json
 
 from actors.adapters.feed_driver import FeedOptions
 from actors.adapters.image_file import find_image, remove_image
@@ -27,6 +28,7 @@ from tests.actors.feed_process import start_feed
 from tests.actors.market_stage import Hosted, Stage
 from tests.venues.exchange_oracle import gross_return, same_cycle
 from tests.venues.exchange_process import ExchangeProcess
+from venues.exchange.score import FoundLine, read_ledger, score
 
 FEE_E8 = 100_000
 MS = 1_000_000
@@ -66,7 +68,7 @@ def wait_for_rows(stage: Stage, count: int) -> None:
 
 
 def assert_true_and_consistent(found: list[OpportunityFound], ledger: list[dict[str, Any]]) -> None:
-    """Each was in the ledger when it was told, and is what the rows it names come to."""
+    """Each stands in the ledger for the rows that it was told of, and is what those rows come to."""
     for one in found:
         assert matching(one, ledger), f"false: {one.cycle} {one.net_return} {one.ts_event_ns}"
         prices = {leg.leg.split(":")[0]: (Fraction(leg.bid_px, 10**8), Fraction(leg.ask_px, 10**8)) for leg in one.legs}
@@ -76,12 +78,14 @@ def assert_true_and_consistent(found: list[OpportunityFound], ledger: list[dict[
 
 
 def matching(one: OpportunityFound, ledger: list[dict[str, Any]]) -> list[str]:
+    """The ledger's lines whose cycle it is, and whose time its row of the moved symbol is of: by ids, not by clocks."""
+    moved = {leg.leg.split(":")[0]: leg.venue_update_id for leg in one.legs}
     return [
         line["id"]
         for line in ledger
         if same_cycle(one.cycle, line["cycle"])
-        and line["opened_ns"] <= one.ts_event_ns
-        and (line["state"] != "closed" or one.ts_event_ns <= line["closed_ns"] + LATE_MS_MAX * MS)
+        and line["opened_update_id"] <= moved[line["symbol"]]
+        and (line["state"] != "closed" or moved[line["symbol"]] < line["closed_update_id"])
     ]
 
 
@@ -197,6 +201,52 @@ def test_bad_frames_and_broken_connections_bring_no_false_opportunity(tmp_path: 
     assert status.frames == status.parsed + sum(status.rejected.values())
     assert status.rejected == {"not_json": 24, "crossed": 12, "one_sided": 12, "stale_update_id": 12}
     assert status.quantity_capped == 60
+
+
+BEFALLS: tuple[tuple[str, dict[str, object]], ...] = (
+    *((kind, {"symbol": "ETHUSDT", "n": 3}) for kind in ("overflow_quantity", "malformed_frame", "truncated_frame")),
+    *((kind, {"symbol": "BTCUSDT", "n": 3}) for kind in ("one_sided", "crossed", "duplicate", "gap", "reorder")),
+    ("silence", {"symbol": "ETHBTC", "seconds": 0.8}),
+    ("silence", {"connection": 1, "seconds": 0.8}),
+    ("backlog", {"seconds": 1.0}),
+    ("http_status", {"status": 429, "n": 2, "retry_after_s": 1}),
+    ("drop", {}),
+    ("half_open", {}),
+    ("daily_disconnect", {}),
+)
+"""What can come over a link, with the connections' own ends last."""
+
+
+@pytest.mark.timeout(240)
+def test_whatever_befalls_the_link_nothing_false_is_told_and_what_stands_after_it_is_found(
+    tmp_path: Path, run_dir: Path
+) -> None:
+    """Scored by the exchange's own account of what was true, which decides by update ids."""
+    seldom = ("--seed", "5", "--opportunity-every-s", "2.5", "--opportunity-ms", "1200")
+    with ExchangeProcess(tmp_path / "x", *seldom) as exchange:
+        stage = staged(exchange, run_dir)
+        feed, evaluator = stage.feed(), start_evaluator(stage)
+        wait_for_rows(stage, 60)
+        for fault, fields in BEFALLS:
+            exchange.fault(fault, **fields)
+            looked_ns = time.time_ns()
+            stage.until(lambda: time.time_ns() > looked_ns + 1_200 * MS)  # noqa: B023
+            if fault in ("half_open", "drop", "daily_disconnect"):
+                wait_for_rows(stage, 60)
+        since_ns = time.time_ns()
+        stage.until(lambda: len([one for one in exchange.ledger() if one["opened_ns"] > since_ns]) >= 4, 60)
+        until_ns = max(one["opened_ns"] for one in exchange.ledger())
+        stage.until(lambda: time.time_ns() > until_ns + 2_000 * MS)
+        lines = [json.decode(json.encode(one), type=FoundLine) for one in evaluator.all(OpportunityFound)]
+        whole = score(read_ledger(exchange.state / "opportunities.jsonl"), lines)
+        after = score(read_ledger(exchange.state / "opportunities.jsonl"), lines, 900.0, since_ns, until_ns)
+        status = feed.last(FeedStatus)
+        stage.close()
+    assert (whole.false_ids, whole.mispriced) == ([], 0)
+    assert (after.missed_ids, after.short) == ([], 0)
+    assert after.found >= 3
+    assert status.frames == status.parsed + sum(status.rejected.values())
+    assert {"not_json", "one_sided", "crossed", "stale_update_id"} <= set(status.rejected)
 
 
 def test_an_exchange_killed_and_started_again_is_followed_without_a_false_opportunity(
