@@ -117,6 +117,19 @@ def _halt(arguments: argparse.Namespace) -> int:
     return EXIT_OK
 
 
+def _flatten(arguments: argparse.Namespace) -> int:
+    from supervisors import commands, flatten
+
+    def say(text: str) -> None:
+        print(text, flush=True)
+
+    reason, settings = commands.reason_of(arguments.reason, "flatten"), _settings(arguments)
+    with contextlib.suppress(KeyboardInterrupt):
+        return flatten.flatten(settings, reason, commands.who(), arguments.timeout_s, say)
+    print("the order stands, and is carried out; run it again to wait", file=sys.stderr)
+    return EXIT_FAILED
+
+
 def _resume(arguments: argparse.Namespace) -> int:
     from supervisors import commands
 
@@ -223,7 +236,10 @@ def _parser() -> argparse.ArgumentParser:
     trace.add_argument("id")
     trace.add_argument("--chrome", metavar="FILE", help="write it for a trace viewer, too")
     add("halt", _halt, "latch a halt: nothing opens risk until `resume`").add_argument("reason")
-    add("resume", _resume, "clear the halt")
+    flatten = add("flatten", _flatten, "halt, cancel what would open risk, close every position, wait until flat")
+    flatten.add_argument("reason")
+    flatten.add_argument("--timeout-s", type=float, default=120.0, metavar="S", help="how long to wait (120)")
+    add("resume", _resume, "clear the halt, and end a flatten")
     word = "let cycles go on: clear the circuit breaker, take the account as it is for right"
     add("cycles-resume", _cycles_resume, word).add_argument("reason")
     add("doctor", _doctor, "look at this machine and these settings before trading on them")

@@ -160,8 +160,8 @@ def _handle(turn: Turn, body: BrokerInput, correlation_id: str) -> None:
             _granted(turn, body)
         case RevokeGate():
             _revoked(turn, body)
-        case HaltChanged(reason=reason):
-            turn.halt = reason
+        case HaltChanged(reason=reason, flatten=flatten):
+            turn.halt, turn.flatten = reason, flatten
             release_held(turn)
         case SessionOpened():
             _session_opened(turn, body)
@@ -183,10 +183,14 @@ def _handle(turn: Turn, body: BrokerInput, correlation_id: str) -> None:
         case VenueRead():
             if _current(turn, body.session_id):
                 fold_read(turn, body)
-                turn.effects.append(Send(turn.settings.reconciler, _pictures(turn, body)))
+                pictures = _pictures(turn, body)
+                turn.effects.append(Send(turn.settings.reconciler, pictures))
+                if turn.flatten:
+                    turn.effects.append(Send(turn.settings.risk, pictures))
         case ReadVenue():
-            if _current(turn, body.session_id):
-                turn.effects.append(Drive(QueryVenue(body.session_id, body.request_id, body.positions_only)))
+            session_id = body.session_id or (turn.session.session_id if turn.session is not None else "")
+            if _current(turn, session_id):
+                turn.effects.append(Drive(QueryVenue(session_id, body.request_id, body.positions_only)))
         case ShowOrders(asked_by=asked_by, request_id=request_id):
             session_id = turn.session.session_id if turn.session is not None else ""
             turn.effects.append(Send(asked_by, OrdersShown(request_id, session_id, _orders(turn), _positions(turn))))

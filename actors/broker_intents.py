@@ -76,6 +76,9 @@ def _submit_or_hold(turn: Turn, held: Held) -> None:
     opens_risk = isinstance(intent, BracketIntent)
     if turn.halt and opens_risk:
         turn.refuse(held, Outcome.REFUSED, "halt", {"reason": turn.halt})
+    elif turn.flatten and isinstance(intent, ExitIntent) and intent.asked_by != turn.settings.risk:
+        # One closes positions at a time: two that do not see each other's exits would close twice.
+        turn.refuse(held, Outcome.REFUSED, "flatten", {"reason": turn.flatten})
     elif now_ns >= intent.expires_ns:
         late_ms = (now_ns - intent.expires_ns) // 1_000_000
         figures = {"late_ms": str(late_ms), "blocked_by": _blocked_by(turn, opens_risk)}

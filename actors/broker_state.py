@@ -29,7 +29,8 @@ class Surfaced(enum.StrEnum):
 class BrokerSettings(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """`account` empty: whatever the session says; else any other account's session is not used at all.
 
-    `watchers` are told, owed, of every change of an order and of a position, as the allocator is.
+    `watchers` are told, owed, of every change of an order and of a position, as the allocator is. While positions are
+    being closed, no exits but those of `risk` go out.
     """
 
     name: str = "broker.paper"
@@ -38,6 +39,7 @@ class BrokerSettings(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     allocator: str = "allocator"
     reconciler: str = "reconciler"
     watchers: tuple[str, ...] = ()
+    risk: str = "risk"
     entry_time_in_force: str = "DAY"
     exit_time_in_force: str = "GTC"
     exits_outside_rth: bool = False
@@ -213,6 +215,7 @@ class BrokerState(msgspec.Struct, frozen=True, gc=False):
     gate: Gate | None = None
     gate_epoch: int = 0
     halt: str = ""
+    flatten: str = ""
     next_order_id: int = 1
     pace_start_ns: int = 0
     pace_count: int = 0

@@ -56,6 +56,7 @@ _COMPARED = (
     "gate",
     "gate_epoch",
     "halt",
+    "flatten",
     "next_order_id",
     "held",
     "positions",
@@ -84,6 +85,7 @@ class Turn:
         self.gate: Gate | None = state.gate
         self.gate_epoch = state.gate_epoch
         self.halt = state.halt
+        self.flatten = state.flatten
         self.next_order_id = state.next_order_id
         self.pace = (state.pace_start_ns, state.pace_count)
         self.held: dict[str, Held] = dict(state.held)

@@ -104,6 +104,16 @@ class ClearAlarm(msgspec.Struct, frozen=True, gc=False):
     name: str
 
 
+class LatchHalt(msgspec.Struct, frozen=True, gc=False):
+    """Latch the halt, and with `flatten` order positions closed; durable when the next effect runs.
+
+    The role learns that it stands by `HaltChanged`, as everybody does; until then it asks again when it recovers.
+    """
+
+    reason: str
+    flatten: bool = False
+
+
 Effect = (
     Send
     | StartTimer
@@ -116,4 +126,5 @@ Effect = (
     | Count
     | RaiseAlarm
     | ClearAlarm
+    | LatchHalt
 )

@@ -21,6 +21,7 @@ class KeyType(enum.StrEnum):
     OUTCOMES = "outcomes"
     FILLS = "fills"
     RECONCILE = "reconcile"
+    FLATTEN = "flatten"
     IDENTITY = "identity"
     INDEX = "index"
 

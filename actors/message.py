@@ -35,7 +35,12 @@ class Acknowledged(Message, frozen=True):
 
 
 class HaltChanged(Message, frozen=True):
-    """The halt latch was read and differs from what this actor last knew. Empty `reason`: cleared."""
+    """The halt latch was read and differs from what this actor last knew. Empty `reason`: cleared.
+
+    `flatten`: why positions are to be closed too, ordered at `flatten_ns`; empty and 0: they are not.
+    """
 
     reason: str
     latched_ns: int
+    flatten: str = ""
+    flatten_ns: int = 0

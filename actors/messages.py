@@ -78,6 +78,7 @@ from actors.order_terms import (
     OrderType,
     Side,
 )
+from actors.risk_messages import Flatten
 from actors.sentinel_messages import (
     OrdersShown,
     PricesLost,
@@ -151,6 +152,7 @@ __all__ = [
     "ExecutionReported",
     "ExitIntent",
     "FeedStatus",
+    "Flatten",
     "GrantGate",
     "HaltChanged",
     "ImageOpened",
@@ -245,6 +247,7 @@ AnyMessage = (
     | PlaceBracket
     | PlaceExit
     | CancelOrders
+    | Flatten
     | WatchPrices
     | PrintsSeen
     | PricesLost

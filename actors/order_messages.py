@@ -209,7 +209,10 @@ class BrokerSessionChanged(Message, frozen=True):
 
 
 class ReadVenue(Message, frozen=True):
-    """Reconciler to broker: read the venue and send me both pictures."""
+    """Read the venue; the reconciler gets both pictures, and so does risk while it flattens.
+
+    Empty `session_id`: in whichever session is open.
+    """
 
     session_id: str
     request_id: str
@@ -217,7 +220,7 @@ class ReadVenue(Message, frozen=True):
 
 
 class PicturesTaken(Message, frozen=True):
-    """Broker to reconciler: the venue's answer, and our own orders, positions and fills after it was folded in.
+    """Broker to reconciler, and to risk while it flattens: the venue's answer, and what we hold after it was folded in.
 
     `fills`: those that the read names, and those without a commission; executions up to `fills_known_from_ns` are
     kept as positions only. `externals`: permIds of orders that are not ours and are followed.

@@ -108,6 +108,13 @@ class Alarms(Protocol):
         """Clear."""
 
 
+class Latch(Protocol):
+    """The halt latch."""
+
+    def latch(self, reason: str, flatten: bool) -> None:
+        """Latch it, durable on return; with `flatten`, order positions closed too. What stands already, stands."""
+
+
 class Clock(Protocol):
     """Wall clock that never steps back within an incarnation."""
 
@@ -158,3 +165,5 @@ class Ports(msgspec.Struct, frozen=True):
     clock: Clock
     tracer: Tracer
     faults: Faults | None = None
+    latch: Latch | None = None
+    """None: nothing here may latch a halt."""

@@ -21,6 +21,7 @@ from actors.effects import (
     Count,
     Drive,
     Effect,
+    LatchHalt,
     Project,
     Publish,
     RaiseAlarm,
@@ -218,6 +219,9 @@ class Shell(Generic[S]):
                 ports.alarms.raise_alarm(name, severity, text)
             case ClearAlarm(name=name):
                 ports.alarms.clear_alarm(name)
+            case LatchHalt(reason=reason, flatten=flatten):
+                assert ports.latch is not None, "no latch in this host"
+                ports.latch.latch(reason, flatten)
         self._fault(FaultPoint.AFTER_EFFECT, cause, type(effect).__name__)
 
     # ---- delivery

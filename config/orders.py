@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from config.limits import Count, Seconds
+from config.limits import Count, PositiveCount, Seconds
 from config.section import Section
 
 IgnoredSymbols = Annotated[tuple[str, ...], Meta(max_length=1_000)]
@@ -44,3 +44,18 @@ class Sentinel(Section, frozen=True):
     settle_s: Seconds = 2.0
     unprotected_s_max: Seconds = 30.0
     price_age_s_max: Seconds = 600.0
+
+
+class Risk(Section, frozen=True):
+    """Flattening: how long a symbol is quiet before an exit of it is sized, and how often the broker's records are read
+    while the latch stands.
+
+    `retry_s`: the pace beyond `attempts_max` attempts. `flatten_external`: also what is at the account and not ours.
+    """
+
+    flatten_external: bool = False
+    settle_s: Seconds = 1.0
+    verify_every_s: Seconds = 5.0
+    unverified_s_max: Seconds = 20.0
+    retry_s: Seconds = 30.0
+    attempts_max: PositiveCount = 3

@@ -35,7 +35,7 @@ from config.limits import (
     SecondsOrNone,
     Symbols,
 )
-from config.orders import Reconciler, Sentinel
+from config.orders import Reconciler, Risk, Sentinel
 from config.section import Section
 
 
@@ -45,9 +45,11 @@ class SettingsError(ValueError):
 
 class Run(Section, frozen=True):
     """`run_dir` holds all that a run keeps. `live` asks for every value that touches money to be given, and for the
-    words of `config.interlock.interlock_text` in `live_interlock`."""
+    words of `config.interlock.interlock_text` in `live_interlock`. `tree`: `flatten` is the broker, what reads it, and
+    risk, and nothing that opens positions; `run.py flatten` starts that by itself."""
 
     mode: Literal["paper", "live"] = "paper"
+    tree: Literal["whole", "flatten"] = "whole"
     live_interlock: str = ""
     run_dir: str = "run"
     snapshot_every: PositiveCount = 1_000
@@ -209,6 +211,7 @@ class Settings(Section, frozen=True):
     fund: Fund = Fund()
     reconciler: Reconciler = Reconciler()
     sentinel: Sentinel = Sentinel()
+    risk: Risk = Risk()
     supervision: Supervision = Supervision()
     venues: Venues = Venues()
     momentum: Momentum = Momentum()

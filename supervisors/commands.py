@@ -40,6 +40,10 @@ def render_status(status: EngineStatus) -> str:
     lines = [head + (" · DRY RUN (opportunities are only written down)" if status.dry_run else "")]
     halt = status.halt
     lines.append(f"halt: {halt.reason} (by {halt.by})" if halt is not None else "halt: none")
+    if halt is not None and halt.flatten_ns:
+        lines.append(
+            f"flatten: {halt.flatten} (by {halt.flatten_by}): {status.detail.get('risk', {}).get('flatten', '')}"
+        )
     gate = {name: value for name, value in status.gate.items() if name != "gate"}
     lines.append(f"gate: {status.gate.get('gate', 'not reported')}" + "".join(f", {k} {v}" for k, v in gate.items()))
     if "executor" in status.detail:
@@ -98,18 +102,26 @@ class NoReason(ValueError):
     exit_code = 64
 
 
+def reason_of(reason: str, command: str) -> str:
+    """Return it. Raises NoReason."""
+    if not reason.strip():
+        raise NoReason(f'a {command} needs a reason. Remedy: run.py {command} "what a person should know who finds it"')
+    return reason
+
+
 def halt(settings: Settings, reason: str) -> str:
     """Latch a halt: it outlives restarts and the loss of Redis, until `resume`. Raises NoReason."""
-    if not reason.strip():
-        raise NoReason('a halt needs a reason. Remedy: run.py halt "what a person should know who finds it"')
-    latched = _identity(settings).latch_halt(reason, _who())
+    latched = _identity(settings).latch_halt(reason_of(reason, "halt"), who())
     return f"halted: {latched.reason} (by {latched.by}); nothing opens risk until `run.py resume`"
 
 
 def resume(settings: Settings) -> str:
     """Clear the halt, by a person's word only."""
-    cleared = _identity(settings).clear_halt(_who())
-    return f"halt cleared: {cleared.reason} (by {cleared.by})" if cleared is not None else "there was no halt"
+    cleared = _identity(settings).clear_halt(who())
+    if cleared is None:
+        return "there was no halt"
+    ended = f"; flatten ended: {cleared.flatten} (by {cleared.flatten_by})" if cleared.flatten_ns else ""
+    return f"halt cleared: {cleared.reason} (by {cleared.by}){ended}"
 
 
 def cycles_resume(settings: Settings, reason: str) -> str:
@@ -117,7 +129,7 @@ def cycles_resume(settings: Settings, reason: str) -> str:
     if not reason.strip():
         raise NoReason('a word of a person needs a reason. Remedy: run.py cycles-resume "what was looked at"')
     read_engine_file(settings)
-    write_resume(Path(settings.run.run_dir), CyclesResumed(time.time_ns(), f"{reason} ({_who()})"))
+    write_resume(Path(settings.run.run_dir), CyclesResumed(time.time_ns(), f"{reason} ({who()})"))
     return "told the executor: the breaker is cleared, and the account as it is now taken for right, within a second"
 
 
@@ -126,7 +138,8 @@ def _identity(settings: Settings) -> IdentityFile:
     return IdentityFile(Path(settings.run.run_dir) / "identity.json")
 
 
-def _who() -> str:
+def who() -> str:
+    """Whoever types."""
     return f"{os.environ.get('USER', 'uid ' + str(os.getuid()))} at a terminal"
 
 

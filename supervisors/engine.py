@@ -17,7 +17,7 @@ import shutil
 import signal
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -41,7 +41,14 @@ from supervisors.guardian import EngineProcess, RunDirTaken, RunLock, SessionRec
 from supervisors.lifeline import ProcessIdentity, kill_if_same
 from supervisors.notify import notify
 from supervisors.outside import Outside, OutsideFailed
-from supervisors.programs import VenueLauncher, VenueProgram, ViewLauncher, exchange_arguments, gateway_arguments
+from supervisors.programs import (
+    VenueFile,
+    VenueLauncher,
+    VenueProgram,
+    ViewLauncher,
+    exchange_arguments,
+    gateway_arguments,
+)
 from supervisors.run_files import EngineFile, ProcessNote, resolved, write_engine_file
 from supervisors.session_record import MARKS_NAME
 from supervisors.spec import ExitReason
@@ -98,8 +105,11 @@ class ExitCode(enum.IntEnum):
 class Guardian:
     """One run of the engine, from lock to summary."""
 
-    def __init__(self, settings: Settings, view_arguments: list[str] | None) -> None:
+    def __init__(
+        self, settings: Settings, view_arguments: list[str] | None, until: Callable[[], bool] | None = None
+    ) -> None:
         self.settings = settings
+        self._until = until
         self.run_dir = Path(settings.run.run_dir).resolve()
         self.run_id = uuid.uuid4().hex
         self.outside: list[Outside] = []
@@ -181,6 +191,8 @@ class Guardian:
         if self.booted is not None and self.booted.serving:
             notify("WATCHDOG=1")
             self._log_line()
+            if self._until is not None and self._until():
+                return ExitCode.OK
         return None
 
     def _log_line(self) -> None:
@@ -249,22 +261,21 @@ class Guardian:
             "exchange", self.run_id, self.run_dir, exchange_arguments(self.settings), "exchange.json"
         )
         gateway = VenueProgram("gateway", self.run_id, self.run_dir, gateway_arguments(self.settings), "gateway.json")
-        for program, first_ports in (
-            (exchange, (venues.exchange.port, None)),
-            (gateway, (venues.gateway.port, venues.gateway.control_port)),
-        ):
-            one = Outside(program.name, VenueLauncher(program, *first_ports))
-            one.start()
-            self.outside.append(one)
-        at, gate = exchange.address(), gateway.address()
-        assert at is not None, "launch returns only once the address is written"
-        assert gate is not None, "launch returns only once the address is written"
-        self._resolve(
-            rest_url=f"http://127.0.0.1:{at.port}",
-            ws_url=f"ws://127.0.0.1:{at.port}",
-            api_key_file=at.api_key_file,
-        )
+        gate = self._start_venue(gateway, venues.gateway.port, venues.gateway.control_port)
         self._resolve(gateway_port=gate.port, gateway_control_port=gate.control_port)
+        if self.settings.run.tree == "flatten":
+            return
+        at = self._start_venue(exchange, venues.exchange.port, None)
+        url = f"//127.0.0.1:{at.port}"
+        self._resolve(rest_url=f"http:{url}", ws_url=f"ws:{url}", api_key_file=at.api_key_file)
+
+    def _start_venue(self, program: VenueProgram, port: int, control_port: int | None) -> VenueFile:
+        one = Outside(program.name, VenueLauncher(program, port, control_port))
+        one.start()
+        self.outside.append(one)
+        address = program.address()
+        assert address is not None, "launch returns only once the address is written"
+        return address
 
     def _resolve(self, **found: str | int) -> None:
         renamed = {"url": "ledger_url"}

@@ -52,6 +52,20 @@ SWITCH_S = 0.0005
 HEALTH_EVERY_S = 1.0
 
 
+class HostLatch:
+    """The halt latch in the identity file, latched in a role's name."""
+
+    def __init__(self, identity: IdentityFile, role: str) -> None:
+        self._identity, self._role = identity, role
+
+    def latch(self, reason: str, flatten: bool) -> None:
+        """Two fsyncs. Raises IdentityDamaged, IdentityBusy: the role ends, and asks again when it is back."""
+        if flatten:
+            self._identity.order_flatten(reason, self._role)
+        else:
+            self._identity.latch_halt(reason, self._role)
+
+
 class ActorHost(CrashOnlyActor):
     """One leaf actor. Everything it does begins with `StartActor`."""
 
@@ -152,9 +166,10 @@ class ActorHost(CrashOnlyActor):
             clock=self._clock,
             tracer=assembly.tracer,
             faults=assembly.faults,
+            latch=HostLatch(self._identity, role),
         )
         self._shell = Shell(assembly.role, ports, assembly.snapshot_every)
-        self._halt = ("", 0)
+        self._halt: HaltChanged | None = None  # what stands, or does not, is told to every incarnation
         self._shell.recover()
         self._poll_halt()
         gc.freeze()  # what stands now stays: no collection is to walk it while an order waits
@@ -239,10 +254,12 @@ class ActorHost(CrashOnlyActor):
 
     def _poll_halt(self) -> None:
         halt = self._identity.halt()
-        now = (halt.reason, halt.latched_ns) if halt is not None else ("", 0)
+        now = HaltChanged("", 0)
+        if halt is not None:
+            now = HaltChanged(halt.reason, halt.latched_ns, halt.flatten, halt.flatten_ns)
         if now != self._halt:
             self._halt = now
-            self._shell.shell_event(HaltChanged(reason=now[0], latched_ns=now[1]))
+            self._shell.shell_event(now)
 
     # ---- outputs
 

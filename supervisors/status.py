@@ -53,7 +53,7 @@ def read_status(settings: Settings) -> EngineStatus:
     with Inspector(settings) as inspector:
         board = inspector.board()
     now_ns = time.time_ns()
-    running = _is_running(found)
+    running = is_running(found)
     leaves = [leaf for leaf in board.leaves if leaf.written_ns >= found.started_ns]
     reports = [
         msgspec.structs.replace(
@@ -86,7 +86,7 @@ def read_projection(settings: Settings, key_type: KeyType, symbol: str = ALL) ->
         return inspector.projection(key_type, symbol)
 
 
-def _is_running(found: EngineFile) -> bool:
+def is_running(found: EngineFile) -> bool:
     """Whether the guardian that wrote the file lives.
 
     Asked of the process, never of the run lock: the guardian shows its own status, and a process that opens and closes

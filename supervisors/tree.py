@@ -21,12 +21,9 @@ def build_tree(settings: Settings) -> SupervisorSpec:
         intensity=settings.supervision.root_intensity,
         period_s=settings.supervision.root_period_s,
         backoff=_backoff(settings),
-        children=(
-            _market(settings),
-            _execution(settings),
-            _research(settings),
-            _operations(settings),
-        ),
+        children=(_execution(settings),)
+        if settings.run.tree == "flatten"
+        else (_market(settings), _execution(settings), _research(settings), _operations(settings)),
     )
 
 
@@ -65,7 +62,8 @@ def _market(settings: Settings) -> SupervisorSpec:
 
 
 def _execution(settings: Settings) -> SupervisorSpec:
-    trades_cycles = not settings.evaluator.dry_run
+    alone = settings.run.tree == "flatten"
+    trades_cycles = not settings.evaluator.dry_run and not alone
     brokers = (_worker("broker.paper", "broker"), *((_worker(SPOT_BROKER, "broker_spot"),) if trades_cycles else ()))
     executors = (_worker("executor", "executor"),) if trades_cycles else ()
     return SupervisorSpec(
@@ -77,8 +75,8 @@ def _execution(settings: Settings) -> SupervisorSpec:
         children=(
             _one_for_one(settings, "brokers", brokers),
             _worker("reconciler", "reconciler"),
-            _worker("allocator", "allocator"),
-            _worker("sentinel", "sentinel"),
+            _worker("risk", "risk"),
+            *(() if alone else (_worker("allocator", "allocator"), _worker("sentinel", "sentinel"))),
             *executors,
         ),
     )

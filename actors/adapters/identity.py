@@ -38,11 +38,17 @@ class IdentityBusy(RuntimeError):
 
 
 class Halt(msgspec.Struct, frozen=True):
-    """The latch: why, who, when. Only a person clears it."""
+    """The latch: why, who, when. Only a person clears it.
+
+    `flatten`: positions are to be closed too, by whose word and since when; it goes when the latch goes.
+    """
 
     reason: str
     by: str
     latched_ns: int
+    flatten: str = ""
+    flatten_by: str = ""
+    flatten_ns: int = 0
 
 
 class RoleMark(msgspec.Struct, frozen=True):
@@ -110,6 +116,23 @@ class IdentityFile:
 
         def apply(identity: Identity) -> Identity:
             return identity if identity.halt else msgspec.structs.replace(identity, halt=latch)
+
+        halted = self._update(apply).halt
+        assert halted is not None
+        return halted
+
+    def order_flatten(self, reason: str, by: str) -> Halt:
+        """Latch, and order that positions be closed; durable on return. A first reason, and a first order, stand."""
+        if not reason:
+            raise ValueError("a flatten needs a reason")
+        text, now_ns = reason[:REASON_CHARS_MAX], time.time_ns()
+
+        def apply(identity: Identity) -> Identity:
+            halt = identity.halt or Halt(text, by, now_ns)
+            if halt.flatten_ns:
+                return identity
+            ordered = msgspec.structs.replace(halt, flatten=text, flatten_by=by, flatten_ns=now_ns)
+            return msgspec.structs.replace(identity, halt=ordered)
 
         halted = self._update(apply).halt
         assert halted is not None

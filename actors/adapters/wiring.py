@@ -31,6 +31,8 @@ from actors.broker_state import BrokerSettings
 from actors.external_orders import ExternalOrders
 from actors.momentum import Momentum, MomentumSettings
 from actors.reconciler import Reconciler, ReconcilerSettings
+from actors.risk import Risk
+from actors.risk_state import RiskSettings
 from actors.role import Role
 from actors.sentinel import Sentinel
 from actors.sentinel_state import OnInert, SentinelSettings
@@ -41,7 +43,7 @@ PRICE_CLIENT_ID_OFFSET = 1
 SENTINEL_CLIENT_ID_OFFSET = 2
 """Each market-data session is a client of its own: IB closes a second session with one id."""
 
-WATCHERS = ("sentinel",)
+WATCHERS = ("risk", "sentinel")
 """Roles that are told of every change of an order or a position, beside the allocator."""
 
 
@@ -125,6 +127,25 @@ def reconciler(context: BuildContext) -> Assembly:
         )
     )
     return _assemble(context, role, AskDriver(context.role, Path(context.run_dir), SystemClock()))
+
+
+def risk(context: BuildContext) -> Assembly:
+    """Closes everything when it is told to."""
+    settings = context.settings.risk
+    role = Risk(
+        RiskSettings(
+            name=context.role,
+            fund=context.settings.fund.name,
+            broker=BROKER,
+            flatten_external=settings.flatten_external,
+            settle_ns=_ns(settings.settle_s),
+            verify_every_ns=_ns(settings.verify_every_s),
+            unverified_ns=_ns(settings.unverified_s_max),
+            retry_ns=_ns(settings.retry_s),
+            attempts_max=settings.attempts_max,
+        )
+    )
+    return _assemble(context, role, None)
 
 
 def allocator(context: BuildContext) -> Assembly:

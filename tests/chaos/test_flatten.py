@@ -1,0 +1,115 @@
+"""`run.py flatten` with the whole engine on the paper gateway: it ends flat there, whatever is killed, and latched."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.books import lines, settle
+from tests.chaos.engine_process import EngineRun, kill_role
+from tests.chaos.load import QUIET, Load
+from tests.chaos.points import FAST
+
+pytestmark = [pytest.mark.process, pytest.mark.timeout(240)]
+
+QUICK = ("risk.settle_s=0.5", "risk.verify_every_s=1", "risk.retry_s=3")
+
+
+@pytest.fixture(scope="module")
+def trading(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[EngineRun, Load]]:
+    with EngineRun(tmp_path_factory.mktemp("flatten") / "run", *QUIET, *FAST, *QUICK) as engine:
+        engine.wait_serving()
+        yield engine, Load(engine, 1)
+
+
+def opened(engine: EngineRun, load: Load) -> None:
+    """Brackets on both sides whose entries have filled; their exits work."""
+    engine.wait(load.prices, 30, "the gateway serves")
+    for symbol, side in (("MSFT", "BUY"), ("AAPL", "SELL"), ("SPY", "BUY")):
+        load.signal(symbol, side)
+    settle(engine, load.published)
+    engine.wait(lambda: len(engine.positions()) == 3, 30, "the entries fill")
+
+
+def working(engine: EngineRun) -> list[object]:
+    done = ("Filled", "Cancelled", "ApiCancelled", "Inactive")
+    return [one["order_ref"] for one in engine.gateway_orders() if one["status"] not in done]
+
+
+def assert_flat(engine: EngineRun) -> None:
+    """At the gateway, by its own word; and latched."""
+    assert not engine.gateway_positions()
+    assert not working(engine)
+    halt = engine.status().halt
+    assert halt is not None
+    assert halt.flatten
+
+
+def flatten(engine: EngineRun) -> subprocess.Popen[str]:
+    command = engine.command("flatten", "a test", "--timeout-s", "120")
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def ended(command: subprocess.Popen[str]) -> str:
+    text, _ = command.communicate(timeout=150)
+    assert command.returncode == 0, text
+    assert "flat by the broker's records" in text
+    return text
+
+
+@pytest.mark.parametrize("killed", ["", "risk", "broker.paper", "allocator", "gateway", "stopped allocator"])
+def test_everything_is_closed_at_the_gateway(trading: tuple[EngineRun, Load], killed: str) -> None:
+    engine, load = trading
+    opened(engine, load)
+    stopped = engine.pids()["allocator"] if killed.startswith("stopped") else 0
+    if stopped:
+        os.kill(stopped, signal.SIGSTOP)
+    command = flatten(engine)
+    engine.wait(lambda: engine.status().halt, 30, "the latch")
+    if killed == "gateway":
+        os.kill(engine.pids()["gateway"], signal.SIGKILL)
+    elif killed and not stopped:
+        kill_role(engine, killed)
+    ended(command)
+    assert_flat(engine)
+    assert not engine.positions()
+    assert "flat" in [line["kind"] for line in lines(engine, "incidents")]
+    resumed = engine.run("resume")
+    assert "flatten ended" in resumed.stdout
+    engine.wait_serving()
+    settle(engine, load.published)
+
+
+def test_it_works_where_the_whole_tree_is_dead_and_when_it_dies_in_the_middle(tmp_path: Path) -> None:
+    with EngineRun(tmp_path / "run", *QUIET, *FAST, *QUICK) as engine:
+        engine.wait_serving()
+        load = Load(engine, 2)
+        opened(engine, load)
+        assert engine.process is not None
+        engine.process.kill()
+        engine.process.wait()
+        engine.process = None
+        text = ended(flatten(engine))
+        assert "no engine runs here" in text
+        engine.start()
+        engine.wait_serving()
+        engine.wait(lambda: engine.gateway("walk", on=False), 30, "the gateway serves")
+        assert_flat(engine)
+        assert engine.run("resume").returncode == 0
+        settle(engine, load.published)
+        opened(engine, load)
+        command = flatten(engine)
+        engine.wait(lambda: engine.status().halt, 30, "the latch")
+        engine.process.kill()
+        engine.process.wait()
+        engine.process = None
+        ended(command)
+        engine.start()
+        engine.wait_serving()
+        engine.wait(lambda: engine.gateway("walk", on=False), 30, "the gateway serves")
+        assert_flat(engine)
