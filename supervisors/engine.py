@@ -37,6 +37,7 @@ from actors.effects import Severity
 from config.schema import Settings, SettingsError
 from supervisors.boot import Booted, boot
 from supervisors.exit_note import read_exit_note
+from supervisors.fresh import RefusedToWipe, refuse_while_halted, wipe
 from supervisors.guardian import EngineProcess, RunDirTaken, RunLock, SessionRecord, StaleProcessesRemain, clear_stale
 from supervisors.lifeline import ProcessIdentity, kill_if_same
 from supervisors.notify import notify
@@ -64,10 +65,6 @@ BOOT_TIMEOUT_S = 45.0
 PROBE_EVERY_S = 2.0
 VENUE_STOP_S = 1.0
 ENDED_BY_SIGNAL = ("view", "exchange", "gateway")
-
-
-class RefusedToWipe(RuntimeError):
-    """--fresh was asked for on a folder that is not a run directory."""
 
 
 REFUSALS = (
@@ -141,11 +138,11 @@ class Guardian:
                 for line in clear_stale(record):
                     logger.warning("cleared what an earlier run left: {}", line)
             if fresh:
-                _refuse_fresh_while_halted(self.run_dir)
+                refuse_while_halted(self.run_dir)
                 for kind in ServerKind:  # once its files are gone, a server that was left can no longer be found
                     EmbeddedRedis(kind, self.run_dir).stop_leftover()
                 remove_image(self.run_dir)
-                _wipe(self.run_dir, keep={lock.path.name, MARKS_NAME})
+                wipe(self.run_dir, keep={lock.path.name, MARKS_NAME})
             shutil.rmtree(self.run_dir / "exits", ignore_errors=True)
             # Before anything is started: what this run starts is known by its id even if it dies at once.
             SessionRecord.of(self.run_id, ()).save(self.run_dir)
@@ -474,29 +471,3 @@ def _start_server(server: EmbeddedRedis) -> int:
     server.alive()  # reaps the one that ended
     server.start()
     return server.pid
-
-
-def _refuse_fresh_while_halted(run_dir: Path) -> None:
-    halt = IdentityFile(run_dir / "identity.json").halt()
-    if halt is not None:
-        raise RefusedToWipe(
-            f"{run_dir} is halted: {halt.reason} (by {halt.by}); --fresh would forget it. "
-            "Remedy: understand it, clear it with `run.py resume`, then start with --fresh"
-        )
-
-
-def _wipe(run_dir: Path, keep: set[str]) -> None:
-    """Empty a run directory of ours. Raises RefusedToWipe for a folder that does not look like one."""
-    names = {path.name for path in run_dir.iterdir()} - keep
-    if names and not names & {"engine.json", "identity.json", "ledger"}:
-        raise RefusedToWipe(
-            f"{run_dir} has files but no engine.json: not a run directory of Apex, so --fresh does not empty it. "
-            "Remedy: name another with --set run.run_dir=…"
-        )
-    for path in run_dir.iterdir():
-        if path.name in keep:
-            continue
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()

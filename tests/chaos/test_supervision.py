@@ -62,7 +62,7 @@ def replaced_after(engine: EngineRun, role: str) -> set[str]:
 def test_children_start_left_to_right(engine: EngineRun) -> None:
     assert starts_of(engine, "root")[:3] == ["market", "execution", "research"]
     assert starts_of(engine, "market")[:3] == ["book", "feeds", "evaluator"]
-    assert starts_of(engine, "execution")[:3] == ["brokers", "reconciler", "allocator"]
+    assert starts_of(engine, "execution")[:3] == ["brokers", "reconciler", "risk"]
 
 
 def test_under_rest_for_one_a_death_takes_along_what_stands_to_the_right_and_nothing_else(engine: EngineRun) -> None:
