@@ -70,7 +70,7 @@ def test_under_rest_for_one_a_death_takes_along_what_stands_to_the_right_and_not
     began = len(starts_of(engine, "market"))
     assert replaced_after(engine, "book") == {"book", "feeds", "feed.spot.0", "evaluator"}
     assert starts_of(engine, "market")[began:] == ["book", "feeds", "evaluator"]
-    assert replaced_after(engine, "reconciler") == {"reconciler", "allocator"}
+    assert replaced_after(engine, "reconciler") == {"reconciler", "risk", "allocator", "sentinel"}
 
 
 def test_under_one_for_one_a_death_is_its_own_affair(engine: EngineRun) -> None:
@@ -156,7 +156,7 @@ def test_a_stopped_admin_delays_nobody_whom_the_tree_restarts(engine: EngineRun)
     admin = engine.pids()["admin"]
     os.kill(admin, signal.SIGSTOP)
     try:
-        assert replaced_after(engine, "allocator") == {"allocator"}
+        assert replaced_after(engine, "allocator") == {"allocator", "sentinel"}
         assert replaced_after(engine, "feeds") == {"feeds", "feed.spot.0", "evaluator"}
     finally:
         os.kill(admin, signal.SIGCONT)
