@@ -12,7 +12,7 @@ SEED   ?= 1
 CLIENTS := ib_async ibapi
 client_stamp = .venv-$(1)/.installed-$(shell cksum < tests/venues/clients/$(1).lock | cut -d' ' -f1)
 
-.PHONY: run test clients check sim agree chaos chaos-cycles bench lock clean
+.PHONY: run test clients check sim agree chaos chaos-cycles chaos-orders bench lock clean
 
 run: $(STAMP)
 	@$(BIN)/python run.py $(ARGS)
@@ -49,6 +49,10 @@ agree: $(STAMP)
 chaos: $(STAMP)
 	@$(BIN)/python -m tests.chaos --runs $(RUNS) --seed $(SEED)
 	@$(BIN)/python -m tests.chaos --points --seed $(SEED)
+
+# A bracket a run, and one death at a chosen step of its life; 24 runs an engine. make chaos-orders RUNS=200 SEED=1
+chaos-orders: $(STAMP)
+	@$(BIN)/python -m tests.chaos --orders --runs $(RUNS) --seed $(SEED) $(ARGS)
 
 chaos-cycles: $(STAMP)
 	@$(BIN)/python -m tests.chaos --cycles --runs $(RUNS) --seed $(SEED) --seconds 30

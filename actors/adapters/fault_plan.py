@@ -29,8 +29,9 @@ class FaultPlan:
     """Implements `ports.Faults`, and the message faults of a host's transport.
 
     A rule strikes on the `nth` match of role, point and message type (0: on every) in this incarnation, and at most
-    `times` in all incarnations. Actions at a point: `crash` (SIGKILL to itself), `hang`, `ledger_away`; on a send:
-    `drop`, `delay`, `duplicate`, `reorder` (after the next).
+    `times` in all incarnations; one that may strike no more counts nothing, so that a note taken away arms it anew.
+    Actions at a point: `crash` (SIGKILL to itself), `hang`, `ledger_away`; on a send: `drop`, `delay`, `duplicate`,
+    `reorder` (after the next).
     """
 
     def __init__(self, role: str, rules: tuple[FaultRule, ...], seed: int, run_dir: str | Path) -> None:
@@ -73,7 +74,7 @@ class FaultPlan:
     def _struck(self, point: str, name: str) -> list[tuple[str, float]]:
         struck: list[tuple[str, float]] = []
         for k, (index, rule) in enumerate(self._rules):
-            if rule.point == point and rule.message in ("*", name):
+            if rule.point == point and rule.message in ("*", name) and not self._is_spent(index, rule.times):
                 self._hits[k] += 1
                 if rule.nth in (0, self._hits[k]) and self._may_strike(index, rule.times):
                     struck.append((rule.action, rule.arg_s))
@@ -85,10 +86,16 @@ class FaultPlan:
         """Note the strike, exclusively: a file a strike, named by rule, role and number."""
         if not times:
             return True
-        for number in range(1, times + 1):
+        for note in self._notes(index, times):
             try:
-                (self._noted / f"{index}.{self._role}.{number}").touch(exist_ok=False)
+                note.touch(exist_ok=False)
             except FileExistsError:
                 continue
             return True
         return False
+
+    def _is_spent(self, index: int, times: int) -> bool:
+        return times > 0 and all(note.exists() for note in self._notes(index, times))
+
+    def _notes(self, index: int, times: int) -> list[Path]:
+        return [self._noted / f"{index}.{self._role}.{number}" for number in range(1, times + 1)]

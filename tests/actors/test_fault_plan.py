@@ -66,6 +66,17 @@ def test_what_an_incarnation_struck_its_successor_does_not_strike_again(tmp_path
         plan(tmp_path, rule, role="allocator").at(FaultPoint.RECEIVE, None, "Recovered")
 
 
+def test_a_rule_whose_note_is_taken_away_counts_from_there(tmp_path: Path) -> None:
+    note = tmp_path / "faults" / "0.broker.paper.1"
+    note.parent.mkdir()
+    note.touch()
+    faults = plan(tmp_path, FaultRule(point="send", action="drop", nth=2))
+    assert sent(faults, "a", "b", "c") == ["a", "b", "c"]
+    note.unlink()
+    assert sent(faults, "d", "e", "f") == ["d", "f"]
+    assert note.exists()
+
+
 def _meet(run_dir: str) -> None:
     plan(Path(run_dir), FaultRule(point="before_append", action="crash")).at(FaultPoint.BEFORE_APPEND, None, "Signal")
 

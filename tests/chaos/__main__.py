@@ -1,7 +1,8 @@
 """`python -m tests.chaos --runs 20 --seed 1`: whole engines under load, processes killed at random, books compared.
 
 A seed fixes what is done and in which order, not when each process gets to run. `--points`: every fault point of
-every role instead. `--cycles`: engines that carry cycles out, on an exchange that loses answers.
+every role instead. `--cycles`: engines that carry cycles out, on an exchange that loses answers. `--orders`: one
+death at a chosen step of each of `--runs` brackets, batch after batch on an engine of its own.
 """
 
 from __future__ import annotations
@@ -16,9 +17,12 @@ from pathlib import Path
 
 from tests.chaos.cycles import run_cycles
 from tests.chaos.kills import SECONDS, run_kills
+from tests.chaos.order_plan import BATCH, plan
+from tests.chaos.orders import Told, run_orders
 from tests.chaos.points import SENDS, crash_points, run_plan
 
 POINTS_A_RUN = 20
+SUBMITTED_MIN = 0.7
 
 
 def main() -> int:
@@ -29,10 +33,12 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=SECONDS, help="of killing in each run")
     parser.add_argument("--points", action="store_true", help="crash at every point of every role")
     parser.add_argument("--cycles", action="store_true", help="carry cycles out instead")
+    parser.add_argument("--orders", action="store_true", help="kill at each step of a bracket's life instead")
     parser.add_argument("--role", choices=sorted(SENDS), help="with --points: of this role only")
     parser.add_argument("--say", action="store_true", help="tell each act")
     arguments = parser.parse_args()
-    work = _points if arguments.points else _cycles if arguments.cycles else _kills
+    ways = {"points": _points, "cycles": _cycles, "orders": _orders}
+    work = next((way for name, way in ways.items() if getattr(arguments, name)), _kills)
     failed = work(arguments)
     print(f"{failed} runs failed")
     return 1 if failed else 0
@@ -65,6 +71,26 @@ def _cycles(arguments: argparse.Namespace) -> int:
         command = f"python -m tests.chaos --cycles --runs 1 --seed {seed} --seconds {arguments.seconds} --say"
         failed += not _run(f"seed {seed}", command, seed, once)
     print(f"in all: {_counted(total)}")
+    return failed
+
+
+def _orders(arguments: argparse.Namespace) -> int:
+    """Fails, too, where less than `SUBMITTED_MIN` of the signals became orders: refusing all would pass else."""
+    failed, told = 0, Told(arguments.say)
+    seeds = range(arguments.seed, arguments.seed + -(-arguments.runs // BATCH))
+    for batch, seed in enumerate(seeds):
+        count = min(BATCH, arguments.runs - batch * BATCH)
+
+        def once(run_dir: Path, seed: int, count: int = count) -> str:
+            run_orders(run_dir, plan(seed, count), seed, told)
+            return f"{told.struck.total()} of {told.planned.total()} struck so far"
+
+        command = f"python -m tests.chaos --orders --runs {count} --seed {seed} --say"
+        failed += not _run(f"seed {seed}", command, seed, once)
+    print(told)
+    if told.outcomes["submitted"] < SUBMITTED_MIN * told.outcomes.total():
+        print("FAILED: most signals did not become orders")
+        failed += 1
     return failed
 
 

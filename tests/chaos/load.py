@@ -51,10 +51,10 @@ class Load:
             self.price(symbol)
         return True
 
-    def signal(self, symbol: str = "", side: str = "", times: int = 1) -> str:
+    def signal(self, symbol: str = "", side: str = "", times: int = 1, limit: bool = False) -> str:
         """Publish a new signal, `times` times over, until the bus has taken it once; its id, or nothing if it has not.
 
-        Each has a strategy of its own, so that no slot is ever taken.
+        Each has a strategy of its own, so that no slot is ever taken. `limit`: enters at its reference or not at all.
         """
         self.number += 1
         name = f"s{self.number:04d}"
@@ -71,6 +71,8 @@ class Load:
             "stop": str(px - 5 * sign),
             "ttl_s": self.ttl_s,
         }
+        if limit:
+            form["limit"] = str(px)
         path = self._folder / f"{name}.json"
         path.write_text(json.dumps(form))
         taken = 0
