@@ -364,6 +364,7 @@ class Guardian:
             gateway_port=gateway.port,
             gateway_control_port=gateway.control_port,
             engine_starts=len(self.starts),
+            dry_run=self.settings.evaluator.dry_run,
             processes=tuple(notes),
         )
         write_engine_file(self.settings, content)

@@ -132,7 +132,7 @@ def look_at_symbol(settings: Settings, name: str, mapped: MappedImage) -> BookLo
         update_id=found.venue_update_id,
         sequence=found.sequence,
         epoch=found.epoch,
-        age_ms=_ms(now_ns - found.received_ns) if found.received_ns else None,
+        age_ms=_ms(max(now_ns - found.received_ns, 0)) if found.received_ns else None,
         age_ms_max=exchange.age_ms_max,
         connection=connection,
         twin=None if twin == NO_FEED else _connection(mapped, twin, now_ns, stale_ns),
@@ -231,7 +231,7 @@ def _ladder(mapped: MappedImage, row: int, now_ns: int, stale_ns: int) -> Ladder
         tuple(Level(format_fixed8(px), format_fixed8(qty)) for px, qty in side.tolist())
         for side in (ladder.bids, ladder.asks)
     ]
-    return LadderLook(state, ladder.venue_update_id, _ms(now_ns - ladder.received_ns), sides[0], sides[1])
+    return LadderLook(state, ladder.venue_update_id, _ms(max(now_ns - ladder.received_ns, 0)), sides[0], sides[1])
 
 
 def _ms(ns: int) -> float:

@@ -107,7 +107,7 @@ def _leg_state(leg: LegQuote) -> str:
     if leg.verdict is Verdict.LIVE:
         return f"live, {leg.age_ns / 1e6:,.1f} ms old"
     state = leg.row.status.name.lower() if leg.verdict is Verdict.INVALID else leg.verdict.name.lower()
-    age = f", {leg.age_ns / 1e6:,.1f} ms old" if leg.row.received_ns else ""
+    age = f", {max(leg.age_ns, 0) / 1e6:,.1f} ms old" if leg.row.received_ns else ""
     return f"does not count: {state}{age}"
 
 

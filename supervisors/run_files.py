@@ -40,6 +40,7 @@ class EngineFile(msgspec.Struct, frozen=True):
     gateway_port: int = 0
     gateway_control_port: int = 0
     engine_starts: int = 0
+    dry_run: bool = True
     processes: tuple[ProcessNote, ...] = ()
 
 

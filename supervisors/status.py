@@ -68,7 +68,7 @@ def read_status(settings: Settings) -> EngineStatus:
         run_id=found.run_id,
         pid=found.pid,
         uptime_s=round((now_ns - found.started_ns) / 1e9, 1),
-        dry_run=settings.evaluator.dry_run,
+        dry_run=found.dry_run,  # the engine's word: who looks may have other settings
         processes=(*_guarded(found, running), *(child for report in reports for child in report.children)),
         counters={leaf.role: leaf.counters for leaf in leaves},
         detail={leaf.role: leaf.detail for leaf in leaves},

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from tests.chaos.cycles import TRADING, Exchange, compare, ended, run_cycles, settle, unreported
-from tests.chaos.engine_process import EngineRun, kill_role
+from tests.chaos.engine_process import ROOT, EngineRun, kill_role
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(420)]
 
@@ -25,6 +28,14 @@ def test_a_breaker_that_tripped_outlives_its_executor_until_a_person_clears_it(t
     limits = ("execution.breaker.consecutive_max=1", "execution.breaker.failures_max=1")
     with EngineRun(tmp_path / "run", *TRADING, *limits) as engine:
         engine.wait_serving()
+        shown = subprocess.run(
+            [sys.executable, str(ROOT / "run.py"), "status", "--json", "--set", f"run.run_dir={engine.run_dir}"],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+        assert json.loads(shown.stdout)["dry_run"] is False, "whoever looks is told what the engine does"
         exchange = Exchange(engine)
         engine.wait(lambda: ended(engine), 90, "the first attempt of which an order left")
 
