@@ -2,9 +2,9 @@
 
 Owns: our orders, executions and positions at one account, the ids drawn for them, the intents held back.
 Consumes: `PlaceBracket`, `PlaceExit`, `CancelOrders` and `ResolveIntent` (owed), gate grants, halts, its driver's
-reports. Emits: `SubmitOrders`, `CancelVenueOrder` and `QueryVenue` to the driver; `IntentOutcome` (owed) to who asked;
-`OrderChanged`, `PositionChanged`, `BracketClosed` (owed) to the allocator and the watchers; `BrokerSessionChanged`
-(owed) and `PicturesTaken` to the reconciler; projections `orders`, `positions`.
+reports. Emits: `SubmitOrders`, `ModifyOrder`, `CancelVenueOrder` and `QueryVenue` to the driver; `IntentOutcome`
+(owed) to who asked; `OrderChanged`, `PositionChanged`, `BracketClosed` (owed) to the allocator and the watchers;
+`BrokerSessionChanged` (owed) and `PicturesTaken` to the reconciler; projections `orders`, `positions`.
 
 Invariants: orders are journaled as `pre_sent`, with account, client id, venue order ids and generation, before any
 byte is written; an intent is written at most once, plus at most one resend that the reconciler settled; ids are
@@ -29,6 +29,7 @@ from typing import assert_never
 import msgspec
 
 from actors.broker_cancels import CANCEL_TIMER, cancel, cancel_again
+from actors.broker_exits import EXITS_TIMER, alarm_exits_again, mend_exits, watch_exits
 from actors.broker_facts import fold_commission, fold_error, fold_execution, fold_read, fold_report
 from actors.broker_intents import (
     AT_ONCE,
@@ -145,6 +146,7 @@ class Broker:
         body = envelope.body
         if isinstance(body, BrokerInput):
             _handle(turn, body, envelope.correlation_id or envelope.message_id)
+            watch_exits(turn)
         else:
             turn.count("unexpected")
         return turn.finish()
@@ -276,6 +278,7 @@ def _recovered(turn: Turn) -> None:
     lose_session(turn)
     wake_for_held(turn)
     alarm_again(turn)
+    alarm_exits_again(turn)
     if _unresolved(turn):
         turn.effects.append(StartTimer(STUCK_TIMER, turn.settings.stuck_after_ns))
     if turn.cancels:
@@ -290,6 +293,8 @@ def _timer(turn: Turn, name: str) -> None:
         release_held(turn)
     elif name == STUCK_TIMER:
         _check_stuck(turn)
+    elif name == EXITS_TIMER:
+        mend_exits(turn)
     elif name == CANCEL_TIMER:
         cancel_again(turn)
     else:

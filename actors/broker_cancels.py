@@ -6,6 +6,8 @@ became of the order is told by the venue's reports alone, a fill that came first
 
 from __future__ import annotations
 
+import msgspec
+
 from actors.broker_state import CancelAsked, Order
 from actors.broker_turn import Turn
 from actors.effects import CancelTimer, ClearAlarm, Drive, Severity, StartTimer
@@ -24,6 +26,7 @@ def cancel(turn: Turn, message: CancelOrders) -> None:
         elif client_order_id not in turn.cancels:
             turn.cancels = {**turn.cancels, client_order_id: CancelAsked(turn.now_ns, message.reason)}
             turn.count("cancel_asked")
+            _mark(turn, working[client_order_id])
             _drive(turn, working[client_order_id])
     _look_again(turn)
 
@@ -58,6 +61,15 @@ def _drive(turn: Turn, order: Order) -> None:
     if turn.session is not None:
         command = CancelVenueOrder(turn.session.session_id, order.client_order_id, order.venue_order_id)
         turn.effects.append(Drive(command))
+
+
+def _mark(turn: Turn, order: Order) -> None:
+    """Remember on the order that its end was wanted: nothing takes its place."""
+    family = turn.family_of(order.client_order_id, 0)
+    assert family is not None, "an order stands in its family"
+    marked = msgspec.structs.replace(order, cancel_asked=True)
+    orders = tuple(marked if one.client_order_id == order.client_order_id else one for one in family.orders)
+    turn.put_family(msgspec.structs.replace(family, orders=orders))
 
 
 def _orders(turn: Turn) -> tuple[Order, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from actors.broker_external import fold_external_fill, is_external, settle_unlisted, takes_execution, takes_order
+from actors.broker_exits import shown
 from actors.broker_readback import read_back
 from actors.broker_state import EarlyCommission, Family, Order, Surfaced
 from actors.broker_turn import Turn
@@ -40,6 +41,7 @@ def fold_read(turn: Turn, read: VenueRead) -> None:
     if not read.failed and not read.positions_only:
         _settle_inactive(turn, read)
         settle_unlisted(turn, read)
+        turn.read_session = read.session_id
 
 
 def fold_report(turn: Turn, report: OrderReported, listed: bool = False) -> None:
@@ -52,8 +54,9 @@ def fold_report(turn: Turn, report: OrderReported, listed: bool = False) -> None
     family, order = found
     if _another_perm_id(turn, order, report.perm_id):
         return
-    event = venue_event(report.status, report.perm_id, listed or report.completed)
     before = order
+    order = shown(turn, order, report, listed)
+    event = venue_event(report.status, report.perm_id, listed or report.completed)
     order = _with_venue_facts(turn, order, report)
     if event is None:
         turn.count("report_proves_nothing")

@@ -35,6 +35,8 @@ from kernels.order_state import UNRESOLVED, OrderEvent, OrderState
 AT_ONCE = frozenset({Leg.ENTRY, Leg.EXIT})
 """Legs that are meant to trade now; the others stand until they are touched."""
 HELD_TIMER = "held"
+STOP_AGAIN = "stop_again:"
+"""With a bracket's intent behind it, what a stop is for that is put back."""
 STUCK_TIMER = "stuck"
 
 
@@ -51,7 +53,7 @@ def place(turn: Turn, intent: Intent, correlation_id: str) -> None:
         turn.refuse(held, Outcome.REFUSED, "intent_id", {"expected": expected})
         return
     exits = (intent.take_profit_px, intent.stop_px) if isinstance(intent, BracketIntent) else ()
-    if min((intent.qty, *exits)) <= 0 or intent.limit_px < 0:
+    if min((intent.qty, *exits)) <= 0 or intent.limit_px < 0 or intent.stop_px < 0:
         turn.refuse(held, Outcome.REFUSED, "figures", {"qty": str(intent.qty), "limit_px": str(intent.limit_px)})
         return
     _submit_or_hold(turn, held)
@@ -138,7 +140,17 @@ def _submit(turn: Turn, held: Held, session: Session) -> None:
     started_ns, count = turn.pace
     turn.pace = (started_ns, count + 1) if turn.now_ns - started_ns < SECOND_NS else (turn.now_ns, 1)
     turn.put_family(family)
+    bracket = turn.families.get(bracket_of(intent))
+    if isinstance(intent, ExitIntent) and bracket is not None and intent.intent_id not in bracket.closers:
+        turn.put_family(msgspec.structs.replace(bracket, closers=(*bracket.closers, intent.intent_id)))
     _drive(turn, family)
+
+
+def bracket_of(intent: Intent) -> str:
+    """Return the intent of the bracket whose quantity it opens or closes, as far as it says."""
+    if isinstance(intent, BracketIntent):
+        return intent.intent_id
+    return intent.within or intent.signal_id.removeprefix(STOP_AGAIN)
 
 
 def _drive(turn: Turn, family: Family) -> None:
@@ -169,20 +181,22 @@ def _group_of_exits(turn: Turn, intent_id: str) -> str:
 def _orders(turn: Turn, intent: Intent, first_id: int, oca_group: str) -> tuple[Order, ...]:
     if isinstance(intent, BracketIntent):
         return _bracket(turn, intent, first_id)
+    leg = Leg.STOP_LOSS if intent.stop_px else Leg.EXIT
+    at_once = OrderType.LIMIT if intent.limit_px else OrderType.MARKET
     order = Order(
-        client_order_id=ids.leg_id(intent.intent_id, Leg.EXIT.value),
-        leg=Leg.EXIT,
+        client_order_id=ids.leg_id(intent.intent_id, leg.value),
+        leg=leg,
         side=intent.side,
-        order_type=OrderType.LIMIT if intent.limit_px else OrderType.MARKET,
+        order_type=OrderType.STOP if intent.stop_px else at_once,
         qty=intent.qty,
         limit_px=intent.limit_px,
-        stop_px=0,
+        stop_px=intent.stop_px,
         venue_order_id=first_id,
         parent_order_id=0,
         since_ns=turn.now_ns,
         transitions=(Transition(OrderState.PRE_SENT, turn.now_ns),),
         oca_group=oca_group,
-        asked=_terms(turn, Leg.EXIT, oca_group),
+        asked=_terms(turn, leg, oca_group),
     )
     return (order,)
 

@@ -30,7 +30,8 @@ class BrokerSettings(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """`account` empty: whatever the session says; else any other account's session is not used at all.
 
     `watchers` are told, owed, of every change of an order and of a position, as the allocator is. While positions are
-    being closed, no exits but those of `risk` go out.
+    being closed, no exits but those of `risk` go out. What is wrong with a bracket's exits for `exits_after_ns` is
+    mended, at most `exit_tries_max` times; a change that the venue has not shown after `modify_shown_ns` is looked up.
     """
 
     name: str = "broker.paper"
@@ -49,6 +50,10 @@ class BrokerSettings(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     held_max: int = 64
     not_sent_max: int = 3
     stuck_after_ns: int = 10 * SECOND_NS
+    exits_after_ns: int = 2 * SECOND_NS
+    modify_shown_ns: int = 10 * SECOND_NS
+    exit_tries_max: int = 3
+    replace_missing_stop: bool = True
     cancel_again_ns: int = 5 * SECOND_NS
     cancel_unconfirmed_ns: int = 20 * SECOND_NS
     families_max: int = 2_000
@@ -67,6 +72,14 @@ class Transition(msgspec.Struct, frozen=True, gc=False):
     at_ns: int
 
 
+class Modifying(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """A change of quantity that is under way until the venue shows it, or shows that it did not come to be."""
+
+    qty: int
+    since_ns: int
+    looked_up: bool = False
+
+
 class Terms(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """What an order was asked with, beside its prices and quantity."""
 
@@ -81,8 +94,8 @@ class Order(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
     `qty` is what was asked, or less where the venue reduced a protective leg; `notional` is the sum of price ×
     quantity of its executions in 1e-16. `inactive`: REJECTED by an Inactive that may yet be revived. `oca_group` is
-    the venue's word, not ours; `asked` are the terms that we gave beside those above (None: an order from before they
-    were kept).
+    the venue's word, not ours; `cancel_asked`: we wanted it gone; `asked` are the terms that we gave beside those
+    above (None: an order from before they were kept).
     """
 
     client_order_id: str
@@ -103,6 +116,8 @@ class Order(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     transitions: tuple[Transition, ...] = ()
     oca_group: str = ""
     asked: Terms | None = None
+    modifying: Modifying | None = None
+    cancel_asked: bool = False
 
     @property
     def may_trade(self) -> bool:
@@ -117,7 +132,8 @@ class Family(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
     `outcome_given`: who asked has been told the intent's one outcome. `session_id` is that of the last write;
     `not_sent` counts earlier submissions of it of which it is certain that no byte left. `correlation_id` is that of
-    the message that placed it: all that is told of it later carries it, whatever report was the cause.
+    the message that placed it: all that is told of it later carries it, whatever report was the cause. `closers` are
+    the intents of the exits that went out to close a bracket's quantity, beside its own.
     """
 
     intent: Intent
@@ -132,6 +148,7 @@ class Family(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     correlation_id: str = ""
     outcome_given: bool = False
     closed: bool = False
+    closers: tuple[str, ...] = ()
 
 
 class Held(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -147,6 +164,14 @@ class CancelAsked(msgspec.Struct, frozen=True, gc=False):
 
     since_ns: int
     reason: str
+
+
+class Defect(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """A bracket whose exits are not what its entry's fills need, since when, and how often that was to be mended."""
+
+    since_ns: int
+    tries: int = 0
+    alarmed: str = ""
 
 
 class Session(msgspec.Struct, frozen=True, gc=False):
@@ -207,7 +232,8 @@ class BrokerState(msgspec.Struct, frozen=True, gc=False):
     `next_order_id` is above every id ever drawn, in any generation. `done` holds the intents that are over and no
     longer kept (with their expiry), so that none can be placed again. `absorbed` are the positions up to the oldest
     kept fill, `absorbed_ts_ns` the youngest execution in them. `misread` are the open orders that the venue holds with
-    other terms than were asked, and which.
+    other terms than were asked, and which; `defects` the brackets whose exits are not what they must be; `read_session`
+    the session in which the venue was last read whole.
     """
 
     session: Session | None = None
@@ -229,6 +255,8 @@ class BrokerState(msgspec.Struct, frozen=True, gc=False):
     early_commissions: Mapping[str, EarlyCommission] = {}
     cancels: Mapping[str, CancelAsked] = {}
     misread: Mapping[str, str] = {}
+    defects: Mapping[str, Defect] = {}
+    read_session: str = ""
     incidents: tuple[IncidentNote, ...] = ()
     externals: Mapping[str, ExternalOrder] = {}
 

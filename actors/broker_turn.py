@@ -16,6 +16,7 @@ from actors.broker_state import (
     BrokerSettings,
     BrokerState,
     CancelAsked,
+    Defect,
     Family,
     Gate,
     Generation,
@@ -65,6 +66,8 @@ _COMPARED = (
     "early_commissions",
     "cancels",
     "misread",
+    "defects",
+    "read_session",
     "incidents",
     "externals",
 )
@@ -98,6 +101,8 @@ class Turn:
         self.early_commissions = state.early_commissions
         self.cancels: Mapping[str, CancelAsked] = state.cancels
         self.misread: Mapping[str, str] = state.misread
+        self.defects: Mapping[str, Defect] = state.defects
+        self.read_session = state.read_session
         self.incidents = state.incidents
         self.externals: Mapping[str, ExternalOrder] = state.externals
         self._touched: dict[str, None] = {}
@@ -113,7 +118,9 @@ class Turn:
         self.effects.append(RaiseAlarm(name, severity, text))
 
     def owe(self, target: str, body: AnyMessage, correlation_id: str = "") -> None:
-        """Owe a message."""
+        """Owe a message; an empty target is nobody, who asked for nothing."""
+        if not target:
+            return
         self.effects.append(Send(target, body, owed=True, correlation_id=correlation_id))
 
     def tell(self, body: AnyMessage, family: Family | None = None) -> None:
@@ -229,6 +236,9 @@ class Turn:
             ts_event_ns=fill.ts_event_ns,
         )
         self.effects.append(Project("fills", "all", fill.exec_base, view))
+    def touched(self) -> tuple[Family, ...]:
+        """Return the families that this turn has put, as they are now."""
+        return tuple(self.families[intent_id] for intent_id in self._touched if intent_id in self.families)
 
     # ---- the end of the turn
 

@@ -115,6 +115,7 @@ from actors.venue_messages import (
     CancelVenueOrder,
     CommissionReported,
     ExecutionReported,
+    ModifyOrder,
     OrderReported,
     OrderTicket,
     QueryVenue,
@@ -163,6 +164,7 @@ __all__ = [
     "LegOutcome",
     "LegUsed",
     "Message",
+    "ModifyOrder",
     "OpenImage",
     "OpportunityFound",
     "OrderChanged",
@@ -259,6 +261,7 @@ AnyMessage = (
     | BracketClosed
     | SubmitOrders
     | CancelVenueOrder
+    | ModifyOrder
     | QueryVenue
     | SessionOpened
     | SessionLost

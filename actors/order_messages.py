@@ -83,7 +83,8 @@ class ExitIntent(msgspec.Struct, frozen=True, gc=False, tag="exit", tag_field="k
     `signal_id` is what it is for, e.g. `flatten:<id>:AAPL`, and with `attempt` gives the intent's id. `within`: the
     bracket whose exits' OCA group it joins, so that a stop that fills first takes this order's quantity, and the other
     way round. Empty: it stands alone, and who asks must know that nothing else closes the same quantity. `limit_px` 0:
-    at the market. `asked_by` is the role that is told its one outcome.
+    at the market; with a `stop_px` it is a stop. `asked_by` is the role that is told its one outcome; empty: the
+    broker placed it by itself.
     """
 
     intent_id: str
@@ -97,6 +98,7 @@ class ExitIntent(msgspec.Struct, frozen=True, gc=False, tag="exit", tag_field="k
     asked_by: str
     within: str = ""
     attempt: int = 1
+    stop_px: int = 0
 
 
 class PlaceExit(Message, frozen=True):

@@ -230,7 +230,9 @@ class Sentinel:
                 text = _evidence(order, now_ns)
                 line = IncidentRecorded("inert_stop", order.client_order_id, text)
                 effects += [_alarm(order, text), AppendLine("incidents", line), Count("inert_stop")]
-                if self.settings.on_inert is OnInert.CLOSE and order.client_order_id not in closes:
+                if not _has_entry(state, order.intent_id):
+                    effects.append(Count("inert_stop_without_entry"))  # only a person knows what is left to close
+                elif self.settings.on_inert is OnInert.CLOSE and order.client_order_id not in closes:
                     closes[order.client_order_id], more = begin(self.settings, state, order, now_ns)
                     effects += more
             elif order.raised and not order.is_working_stop and order.client_order_id not in under_way:
@@ -309,15 +311,20 @@ class Sentinel:
 
 
 def _activated(state: SentinelState, intent_id: str, now_ns: int) -> SentinelState:
-    """Let prints count against the bracket's stops from now on, if its entry has begun to fill."""
+    """Let prints count against stops from now on, if the entry has begun to fill or they stand without one."""
     legs = [order for order in state.orders.values() if order.intent_id == intent_id]
-    if not any(order.leg is Leg.ENTRY and order.cum_qty for order in legs):
+    if _has_entry(state, intent_id) and not any(order.leg is Leg.ENTRY and order.cum_qty for order in legs):
         return state
     due = [order for order in legs if order.is_working_stop and not order.active_ns]
     if not due:
         return state
     active = {order.client_order_id: msgspec.structs.replace(order, active_ns=now_ns) for order in due}
     return msgspec.structs.replace(state, orders={**state.orders, **active})
+
+
+def _has_entry(state: SentinelState, intent_id: str) -> bool:
+    """Whether it is a bracket. A stop that was put back stands alone: what it closes, its own orders do not tell."""
+    return any(order.leg is Leg.ENTRY for order in state.orders.values() if order.intent_id == intent_id)
 
 
 def _without(state: SentinelState, intent_id: str) -> SentinelState:

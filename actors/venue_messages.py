@@ -42,6 +42,17 @@ class SubmitOrders(Message, frozen=True):
     not_after_ns: int = 0
 
 
+class ModifyOrder(Message, frozen=True):
+    """Give an open order of ours these terms, under its own order id. Only an openOrder shows that it has them.
+
+    The ticket names no parent: one that has filled is not found any more (135). Refused before the write: an error
+    report of that order says so.
+    """
+
+    session_id: str
+    ticket: OrderTicket
+
+
 class CancelVenueOrder(Message, frozen=True):
     """Ask the venue to cancel; only its reports tell whether it did."""
 

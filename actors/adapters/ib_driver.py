@@ -9,8 +9,9 @@ byte left), or nothing, when nobody can know: then `SessionLost` follows. Orders
 which they were posted. Reports carry the session in which they came and keep their order; nothing is reported while a
 session is being opened, because it is read again by `QueryVenue`.
 
-Full: a submission beyond `ORDERS_MAX` waiting ones is `SubmitNotSent`, a cancel is answered by an error report, a
-query by a `VenueRead` in which all failed. Pacing is ours (45 messages/s): nothing waits inside the library.
+Full: a submission beyond `ORDERS_MAX` waiting ones is `SubmitNotSent`, a cancel or change is answered by an
+error report, a query by a `VenueRead` in which all failed. Pacing is ours (45 messages/s): nothing waits inside the
+library.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from actors.messages import (
     CancelVenueOrder,
     CommissionReported,
     ExecutionReported,
+    ModifyOrder,
     OrderReported,
     QueryVenue,
     SessionLost,
@@ -96,7 +98,7 @@ class IbDriver(Observer):
         self._worker.start(self._main, self._take, BeatReturned)
 
     def post(self, command: AnyMessage) -> None:
-        """Take SubmitOrders, CancelVenueOrder or QueryVenue; anything else ends the process."""
+        """Take SubmitOrders, ModifyOrder, CancelVenueOrder or QueryVenue; anything else ends the process."""
         self._worker.post(command)
 
     def fileno(self) -> int:
@@ -136,12 +138,12 @@ class IbDriver(Observer):
                 if await first_of(self._disturbed, link, recheck_s):
                     continue
             self._set_opening(True)
-            next_order_id = await self._read_everything(link)
+            next_order_id, venue_next_order_id = await self._read_everything(link)
             self._set_opening(False)
             if self._disturbed.is_set():
                 continue
             self._suspended = 0
-            self._begin_session(link, next_order_id)
+            self._begin_session(link, next_order_id, venue_next_order_id)
             await first_of(self._disturbed, link)
         raise LinkLost(link.lost.result())
 
@@ -154,8 +156,11 @@ class IbDriver(Observer):
         self._end_session(reason)
         self._set_opening(True)
 
-    async def _read_everything(self, link: Link) -> int:
-        """Ask every start-up request and check each answer; return the next order id. Raises LinkLost, Unanswered."""
+    async def _read_everything(self, link: Link) -> tuple[int, int]:
+        """Ask every start-up request and check each answer; return the next order id to draw, and the gateway's own.
+
+        Raises LinkLost, Unanswered.
+        """
         seconds_max = self.settings.request_s_max
         account = self.settings.account
         if fault := interlock.session_fault(self.settings.mode, link.accounts):
@@ -174,16 +179,17 @@ class IbDriver(Observer):
             reason = reading.unanswered or f"not answered: {', '.join(reading.failed)}"
             raise LinkLost(f"start-up requests: {link.lost.result() if link.lost.done() else reason}")
         # After the nightly restart the next id has been seen to roll back below ids in use.
-        return max(next_order_id, reading.highest_order_id(self.settings.client_id) + 1)
+        return max(next_order_id, reading.highest_order_id(self.settings.client_id) + 1), next_order_id
 
-    def _begin_session(self, link: Link, next_order_id: int) -> None:
+    def _begin_session(self, link: Link, next_order_id: int, venue_next_order_id: int) -> None:
         number = next(self._session_numbers)
         self._session_id = link.session_id = f"{self.settings.run_prefix}-{self._clock.now_ns()}-{number}"
         self._submissions.forget_written()
         self._worker.count("sessions")
         self._keeper.serving()
         account = self.settings.account or link.accounts[0]
-        self._worker.emit(SessionOpened(self._session_id, account, self.settings.client_id, next_order_id))
+        ids = (next_order_id, venue_next_order_id)
+        self._worker.emit(SessionOpened(self._session_id, account, self.settings.client_id, *ids))
 
     def _end_session(self, reason: str) -> None:
         if self._session_id:
@@ -195,7 +201,7 @@ class IbDriver(Observer):
 
     def _take(self, command: AnyMessage) -> None:
         match command:
-            case SubmitOrders() | CancelVenueOrder():
+            case SubmitOrders() | ModifyOrder() | CancelVenueOrder():
                 self._submissions.take(command)
             case QueryVenue() if self._queries.full():
                 self._nothing_read(command)

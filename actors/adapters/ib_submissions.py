@@ -20,7 +20,14 @@ from actors.adapters import ib_forms
 from actors.adapters.ib_keeper import Connection
 from actors.adapters.ib_link import Link, LinkLost, Unanswered
 from actors.adapters.worker import Worker
-from actors.messages import CancelVenueOrder, SubmitNotSent, SubmitOrders, SubmitWritten, VenueErrorReported
+from actors.messages import (
+    CancelVenueOrder,
+    ModifyOrder,
+    SubmitNotSent,
+    SubmitOrders,
+    SubmitWritten,
+    VenueErrorReported,
+)
 from actors.ports import Clock
 from kernels import ids
 
@@ -29,6 +36,9 @@ CONTRACTS_MAX = 5_000
 WRITTEN_MAX = 20_000
 NOT_CONNECTED_CODE = 504
 """IB's own code for it, on the client's side."""
+
+
+Command = SubmitOrders | ModifyOrder | CancelVenueOrder
 
 
 class Refused(RuntimeError):
@@ -64,16 +74,16 @@ class Submissions:
 
     def open(self) -> None:
         """Make what belongs to the running loop; before `take` and `run`."""
-        self._orders: asyncio.Queue[SubmitOrders | CancelVenueOrder] = asyncio.Queue(ORDERS_MAX)
+        self._orders: asyncio.Queue[Command] = asyncio.Queue(ORDERS_MAX)
 
-    def take(self, command: SubmitOrders | CancelVenueOrder) -> None:
+    def take(self, command: Command) -> None:
         """Queue a command behind those before it."""
         if not self._orders.full():
             self._orders.put_nowait(command)
         elif isinstance(command, SubmitOrders):
             self._not_sent(command, f"{ORDERS_MAX} orders and cancels wait already")
         else:
-            self._cancel_not_sent(command, f"{ORDERS_MAX} orders and cancels wait already")
+            self._not_asked(command, f"{ORDERS_MAX} orders and cancels wait already")
 
     def forget_written(self) -> None:
         """A new session begins: what was written in the old one is not known to be the same."""
@@ -85,6 +95,8 @@ class Submissions:
             match await self._orders.get():
                 case SubmitOrders() as submit:
                     await self._submit(submit)
+                case ModifyOrder() as modify:
+                    await self._modify(modify)
                 case CancelVenueOrder() as cancel:
                     await self._cancel(cancel)
 
@@ -146,19 +158,38 @@ class Submissions:
             await self._link_of(command.session_id).pacer.take(1)
             link = self._link_of(command.session_id)
         except Refused as error:
-            self._cancel_not_sent(command, str(error))
+            self._not_asked(command, str(error))
             return
         link.cancel_order(command.venue_order_id)
         self._worker.count("cancels_written")
+
+    async def _modify(self, command: ModifyOrder) -> None:
+        ticket = command.ticket
+        as_submission = SubmitOrders("", command.session_id, (ticket,))
+        try:
+            link, contracts = await self._ready_to_write(as_submission)
+        except (Refused, LinkLost, Unanswered, RequestError, LookupError) as error:
+            self._not_asked(command, str(error))
+            return
+        # From here on a failure claims nothing: bytes may have left.
+        if not await link.write_orders(contracts, [ib_forms.order_of(ticket, self._connection.client_id)]):
+            self._worker.count("writes_unknown")
+            link.lose("socket failed while a change was written")
+            return
+        self._worker.count("changes_written")
 
     def _not_sent(self, command: SubmitOrders, reason: str) -> None:
         self._worker.count("submissions_refused")
         self._worker.emit(SubmitNotSent(command.session_id, command.intent_id, _names(command), reason))
 
-    def _cancel_not_sent(self, command: CancelVenueOrder, reason: str) -> None:
-        self._worker.count("cancels_refused")
-        text = f"cancel not sent: {reason}"
-        self._worker.emit(VenueErrorReported(command.session_id, command.venue_order_id, NOT_CONNECTED_CODE, text))
+    def _not_asked(self, command: ModifyOrder | CancelVenueOrder, reason: str) -> None:
+        if isinstance(command, CancelVenueOrder):
+            what, order_id = "cancel", command.venue_order_id
+        else:
+            what, order_id = "change", command.ticket.venue_order_id
+        self._worker.count(f"{what}s_refused")
+        text = f"{what} not sent: {reason}"
+        self._worker.emit(VenueErrorReported(command.session_id, order_id, NOT_CONNECTED_CODE, text))
 
 
 def _names(command: SubmitOrders) -> tuple[str, ...]:

@@ -11,11 +11,14 @@ from __future__ import annotations
 import dataclasses
 import enum
 
+import msgspec
+
 from actors.messages import (
     AnyMessage,
     CancelVenueOrder,
     CommissionReported,
     ExecutionReported,
+    ModifyOrder,
     OrderReported,
     OrderTicket,
     QueryVenue,
@@ -120,6 +123,9 @@ class Venue:
             case CancelVenueOrder(venue_order_id=order_id):
                 if (self.generation, order_id) in self.orders:
                     self.cancel(self.orders[self.generation, order_id])
+            case ModifyOrder(session_id=session_id, ticket=ticket):
+                if session_id == self.session:
+                    self.modify(ticket)
             case QueryVenue(session_id=session_id, request_id=request_id, positions_only=positions_only):
                 if session_id == self.session:
                     self.up.append(self.read(request_id, positions_only))
@@ -152,6 +158,15 @@ class Venue:
                     order.status = "PreSubmitted" if order.ticket.parent_order_id else "Submitted"
                     self.tell(order)
 
+    def modify(self, ticket: OrderTicket) -> None:
+        """Take it at once. What is done, or would be smaller than what has filled, stays as it is."""
+        order = self.orders.get((self.generation, ticket.venue_order_id))
+        if order is not None and order.open and ticket.qty > order.cum_qty:
+            assert order.ticket.client_order_id == ticket.client_order_id, "a change of another order"
+            parent = order.ticket.parent_order_id
+            order.ticket = msgspec.structs.replace(ticket, parent_order_id=parent)
+            self.tell(order)
+
     def tell(self, order: VenueOrder) -> None:
         if self.session:
             self.up.append(self.report(order))
@@ -169,6 +184,16 @@ class Venue:
             qty=ticket.qty,
             filled_qty=order.cum_qty,
             completed=completed,
+            whole=not completed,
+            side=ticket.side.value,
+            order_type=ticket.order_type.value,
+            limit_px=ticket.limit_px,
+            stop_px=ticket.stop_px,
+            parent_order_id=ticket.parent_order_id,
+            time_in_force=ticket.time_in_force,
+            account=ticket.account,
+            oca_group=ticket.oca_group,
+            oca_type=3 if ticket.oca_group else 0,
         )
 
     def family(self, order: VenueOrder) -> list[VenueOrder]:

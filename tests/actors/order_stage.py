@@ -45,7 +45,10 @@ STATES = {
 }
 """What an order may be here for each thing that the gateway says of it."""
 
-CONNECTION_ENDED = ("ib_insync.client: Peer closed connection", "ib_insync.client: API connection failed")
+CONNECTION_ENDED = tuple(
+    f"ib_insync.client: {text}"
+    for text in ("Peer closed connection", "API connection failed", "Make sure API port", "[Errno 104]", "[Errno 32]")
+)
 """What the library calls an error where a gateway resets or refuses, which these tests make it do."""
 
 M = TypeVar("M")
@@ -59,9 +62,10 @@ class Stage:
     ) -> None:
         self.gateway = gateway
         self.link = ib_bench.Bench(port or gateway.port, backoff_s_max=0.2, **(driver or {}))
-        figures: dict[str, Any] = {"stuck_after_ns": 2 * SECOND} | settings
+        figures: dict[str, Any] = {"stuck_after_ns": 2 * SECOND, "exits_after_ns": SECOND // 2} | settings
         self.broker: Bench[BrokerState] = Bench(Broker(BrokerSettings(**figures)))
         quick = {"grace_ns": SECOND // 2, "recheck_ns": SECOND // 5, "read_timeout_ns": 3 * SECOND}
+        quick |= {"positions_every_ns": SECOND, "orders_every_ns": 2 * SECOND}
         self.reconciler: Bench[ReconcilerState] = Bench(Reconciler(ReconcilerSettings(**quick)))  # type: ignore[arg-type]
         self.alarms: dict[str, str] = {}
         self.raised: Counter[str] = Counter()

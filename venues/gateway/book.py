@@ -422,7 +422,8 @@ class OrderBook:
         if self.frees_children(parent):
             for child in children:
                 if child.is_working and child.held:
-                    resize = parent.is_done and parent.state is not State.FILLED
+                    ended = parent.is_done and parent.state is not State.FILLED
+                    resize = ended and self.manners.partial_parent != "keep"
                     qty = min(child.qty, parent.filled) if resize else child.qty
                     self.tell(self.put(replace(child, held=False, qty=qty)))
                     freed.append(child.perm_id)
@@ -440,6 +441,9 @@ class OrderBook:
         self._touch_ended(order, reason, now_ns)
 
     def _touch_ended(self, order: Order, reason: str, now_ns: int) -> None:
+        if order.filled and self.manners.partial_parent == "keep":
+            self._touch_children(order, now_ns)
+            return
         if order.filled:
             self._shrink_children(order, now_ns)
             return

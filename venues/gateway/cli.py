@@ -12,6 +12,8 @@ from pathlib import Path
 from venues.gateway.server import serve
 from venues.gateway.settings import GatewaySettings, Manners
 
+PARTIAL_PARENT = ("wait", "follow", "keep")
+
 
 def _parser() -> argparse.ArgumentParser:
     defaults = GatewaySettings()
@@ -33,7 +35,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--messages-per-s", type=int, default=defaults.messages_per_s_max, help="of a session; 0: no limit")
     add("--presubmit-first", action="store_true", help="tell PreSubmitted before Submitted")
     add("--pending-cancel", action="store_true", help="tell PendingCancel before Cancelled")
-    add("--partial-parent", choices=("wait", "follow"), default="wait", help="children of a partly filled parent")
+    add("--partial-parent", choices=PARTIAL_PARENT, default="wait", help="children of a partly filled parent")
     add("--market-data", choices=("live", "delayed", "none"), default="live", help="what the account has subscribed to")
     add("--hours", choices=("always", "exchange"), default="always", help="when it trades (default %(default)s)")
     add("--restart-at", default="", metavar="HH:MM", help="nightly restart, UTC (default: none)")

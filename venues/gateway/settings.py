@@ -23,9 +23,10 @@ class Manners:
     """A limit order is told as PreSubmitted before Submitted. Both were recorded."""
     pending_cancel: bool = False
     """A cancel is told as PendingCancel before Cancelled. Both were recorded."""
-    partial_parent: Literal["wait", "follow"] = "wait"
+    partial_parent: Literal["wait", "follow", "keep"] = "wait"
     """Children of a partly filled parent: wait for the whole fill, or go live for as much as has filled.
-    Not verified against a real gateway. When the parent ends partly filled, both give children of what filled."""
+    Not verified against a real gateway. When the parent ends partly filled, both give children of what filled; `keep`
+    waits too, and then leaves them as large as they were placed."""
     fill_delay_ms: int = 0
     market_data: Literal["live", "delayed", "none"] = "live"
     """What the account has subscribed to: live prices; delayed ones, told to market data types 3 and 4; nothing."""
