@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import msgspec
 
-from actors.broker_external import fold_external_fill, is_external, settle_unlisted, takes_execution, takes_order
 from actors.broker_exits import shown
+from actors.broker_external import fold_external_fill, is_external, settle_unlisted, takes_execution, takes_order
 from actors.broker_readback import read_back
 from actors.broker_state import EarlyCommission, Family, Order, Surfaced
 from actors.broker_turn import Turn

@@ -236,6 +236,7 @@ class Turn:
             ts_event_ns=fill.ts_event_ns,
         )
         self.effects.append(Project("fills", "all", fill.exec_base, view))
+
     def touched(self) -> tuple[Family, ...]:
         """Return the families that this turn has put, as they are now."""
         return tuple(self.families[intent_id] for intent_id in self._touched if intent_id in self.families)

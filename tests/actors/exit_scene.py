@@ -45,7 +45,8 @@ class Market(Venue):
         self.px = 100 * UNIT
 
     def report(self, order: VenueOrder, completed: bool = False) -> OrderReported:
-        return msgspec.structs.replace(super().report(order, completed), oca_group=self.group(order))
+        group = self.group(order)
+        return msgspec.structs.replace(super().report(order, completed), oca_group=group, oca_type=3 if group else 0)
 
     def group(self, order: VenueOrder) -> str:
         if order.ticket.oca_group:
