@@ -161,8 +161,8 @@ def _next_attempt(turn: Turn, family: Family) -> int:
 
 def _mend(turn: Turn, family: Family, wrong: Wrong, defect: Defect) -> None:
     session, intent_id = turn.session, family.intent.intent_id
-    if session is None or turn.read_session != session.session_id:
-        return
+    if session is None or turn.read_session != session.session_id or turn.flatten:
+        return  # what nobody has read is not mended, nor what is being closed
     if wrong.placed is not None and wrong.placed[1].modifying is not None:
         _look_up(turn, wrong.placed, wrong.placed[1].modifying)
         return

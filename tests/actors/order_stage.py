@@ -189,9 +189,13 @@ class Stage:
     def commands(self, kind: type[M]) -> list[M]:
         return [one for one in self.driven if isinstance(one, kind)]
 
-    def settled(self) -> None:
-        """Wait until nothing is in doubt and the gate is open, and hold the books against the gateway's."""
-        self.until("books equal the gateway's", lambda: not self.differences(), WAIT_S_MAX)
+    def settled(self) -> bool:
+        """Wait until the books equal the gateway's and the gate is open; True. Fails with the differences."""
+        deadline = time.monotonic() + WAIT_S_MAX
+        while found := self.differences():
+            assert time.monotonic() < deadline, found
+            self.turn()
+        return True
 
     def differences(self) -> list[str]:
         """What is not yet, or not at all, as the gateway has it: no order lost, none doubled, state the same."""

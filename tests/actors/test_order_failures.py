@@ -41,10 +41,10 @@ def test_what_the_gateway_holds_is_read_back_and_equals_what_was_asked(tmp_path:
         stage.place("s1")
         resting = stage.place("s2", limit="480.00", stop="470.00")
         stage.until("all are there", lambda: stage.states(resting) == ["submitted"] * 3)
-        stage.settled()
+        assert stage.settled()
         assert not [name for name in stage.alarms if name.startswith("read_back")]
         gateway.set_price("SPY", "511.00", "511.02")
-        stage.settled()
+        assert stage.settled()
         assert not [name for name in stage.raised if name.startswith("read_back")]
 
 
@@ -61,7 +61,7 @@ def test_a_time_in_force_that_a_preset_changed_is_called_out_and_cleared_when_it
             stage.gateway.fault("drop")
             stage.until("it is as asked", lambda: f"read_back.{name}" not in stage.alarms)
             assert stage.raised[f"read_back.{name}"] == 1
-            stage.settled()
+            assert stage.settled()
         proxy.close()
 
 
@@ -91,7 +91,7 @@ def test_an_entry_that_ends_partly_filled_leaves_exits_of_what_filled_though_the
         stage.until("it is known here", lambda: not stage.broker.state.defects)
         gateway.control({"cmd": "clear"})
         gateway.set_price("SPY", "489.00", "489.02")
-        stage.settled()
+        assert stage.settled()
         assert not stage.broker.state.positions["SPY"].qty
         assert not [one for one in stage.alarms if one.startswith(("exits_wrong", "read_back"))]
 
@@ -103,10 +103,10 @@ def test_a_stop_that_the_gateway_dropped_is_put_back_and_protects(stage: Stage, 
     stage.gateway.control({"cmd": "cancel_order", "perm_id": stage.family(intent_id)["stop_loss"].perm_id})
     stage.until("it is put back", lambda: bool(_again(stage, intent_id)) and not stage.broker.state.defects)
     stage.until("it works", lambda: _again(stage, intent_id)[0].state.value == "submitted")
-    stage.settled()
+    assert stage.settled()
     stage.gateway.set_price("SPY", "489.00", "489.02")
     stage.until("it fills", lambda: _again(stage, intent_id)[0].state.value == "filled")
-    stage.settled()
+    assert stage.settled()
     assert stage.states(intent_id) == ["filled", "cancelled", "cancelled"]
     assert stage.broker.state.positions["SPY"].qty == before - 10 * UNIT
 
@@ -140,7 +140,7 @@ def test_a_bracket_lives_through_what_the_gateway_does_wrong(stage: Stage, name:
     stage.until("the entry fills", lambda: _quoted(stage, "500.0") and stage.states(intent_id)[0] == "filled")
     ended = {"filled", "cancelled"}
     stage.until("exits end", lambda: _quoted(stage, "511.0") and set(stage.states(intent_id)[1:]) == ended)
-    stage.settled()
+    assert stage.settled()
     assert [one.outcome.value for one in stage.outcomes() if one.intent_id == intent_id] == ["submitted"]
 
 
@@ -157,7 +157,7 @@ def test_an_entry_that_the_gateway_refuses_leaves_no_order_and_is_not_doubled(
     stage.gateway.fault("reject", code=code, count=6)
     intent_id = stage.place(name)
     stage.until("it is given up", lambda: set(stage.states(intent_id)) == {"expired"})
-    stage.settled()
+    assert stage.settled()
     refs = {order.client_order_id for order in stage.family(intent_id).values()}
     assert not [row for row in stage.gateway.orders() if row["order_ref"] in refs]
 
@@ -169,7 +169,7 @@ def test_an_inactive_entry_is_not_done_and_may_be_revived(stage: Stage, name: st
     stage.until("it is inactive", lambda: stage.family(intent_id)["entry"].inactive)
     stage.gateway.control({"cmd": "revive_order", "perm_id": stage.family(intent_id)["entry"].perm_id})
     stage.until("it fills", lambda: stage.states(intent_id)[0] == "filled")
-    stage.settled()
+    assert stage.settled()
 
 
 def test_a_fill_after_the_cancel_counts_and_what_it_opened_gets_a_stop(stage: Stage, name: str) -> None:
@@ -180,7 +180,7 @@ def test_a_fill_after_the_cancel_counts_and_what_it_opened_gets_a_stop(stage: St
     stage.until("it fills", lambda: stage.states(intent_id) == ["filled", "cancelled", "cancelled"])
     stage.until("it is protected", lambda: bool(_again(stage, intent_id)))
     stage.until("the stop works", lambda: _again(stage, intent_id)[0].state.value == "submitted")
-    stage.settled()
+    assert stage.settled()
 
 
 def test_a_correction_replaces_the_fill_that_it_corrects(stage: Stage, name: str) -> None:
@@ -189,7 +189,7 @@ def test_a_correction_replaces_the_fill_that_it_corrects(stage: Stage, name: str
     perm_id = stage.family(intent_id)["entry"].perm_id
     stage.gateway.fault("correct_execution", perm_id=perm_id, px="499.50")
     stage.until("corrected", lambda: stage.family(intent_id)["entry"].notional == 10 * UNIT * px("499.50"))
-    stage.settled()
+    assert stage.settled()
 
 
 # ---- sessions
@@ -212,7 +212,7 @@ def test_fills_while_the_gateway_has_lost_its_server_are_all_there_afterwards(
     stage.until("the exit is known", lambda: stage.states(intent_id) == ["filled", "filled", "cancelled"])
     stage.until("what was held goes out", lambda: other in stage.broker.state.families)
     stage.until("and fills", lambda: stage.states(other)[0] == "filled")
-    stage.settled()
+    assert stage.settled()
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
@@ -221,7 +221,7 @@ def test_a_reset_in_the_middle_of_a_bracket_leaves_it_once(stage: Stage, name: s
     stage.gateway.fault("drop_at_place", nth=nth, when=when)
     intent_id = stage.place(name)
     stage.until("it fills", lambda: stage.states(intent_id)[0] == "filled")
-    stage.settled()
+    assert stage.settled()
 
 
 def test_fills_while_disconnected_and_while_the_engine_is_dead_are_all_there_afterwards(
@@ -239,7 +239,7 @@ def test_fills_while_disconnected_and_while_the_engine_is_dead_are_all_there_aft
     stage.gateway.set_price("SPY", "489.00", "489.02")
     stage.crash()
     stage.until("the stop's fill is known", lambda: stage.states(third)[1:] == ["cancelled", "filled"])
-    stage.settled()
+    assert stage.settled()
 
 
 def test_order_ids_that_rolled_back_are_never_given_to_another_order(stage: Stage, name: str) -> None:
@@ -251,7 +251,7 @@ def test_order_ids_that_rolled_back_are_never_given_to_another_order(stage: Stag
     stage.until("the session is another", lambda: stage.broker.state.session not in (None, before))
     second = stage.place(name + "b")
     stage.until("it fills", lambda: second in stage.broker.state.families and stage.states(second)[0] == "filled")
-    stage.settled()
+    assert stage.settled()
     drawn = [order.venue_order_id for order in stage.all_orders().values()]
     assert len(drawn) == len(set(drawn))
     generation = stage.broker.state.generation
@@ -265,7 +265,7 @@ def test_data_farms_that_break_end_no_session_and_lose_no_order(stage: Stage, na
         stage.gateway.fault("message", code=code)
     intent_id = stage.place(name)
     stage.until("it fills", lambda: stage.states(intent_id)[0] == "filled")
-    stage.settled()
+    assert stage.settled()
     assert stage.broker.state.session == session
 
 
@@ -279,6 +279,6 @@ def test_the_nightly_restart_forgets_fresh_orders_and_rolls_ids_back_and_nothing
         stage.serving()
         stage.until("what waited goes out", lambda: late in stage.broker.state.families)
         stage.until("and fills", lambda: stage.states(late)[0] == "filled")
-        stage.settled()
+        assert stage.settled()
         drawn = [order.venue_order_id for order in stage.all_orders().values()]
         assert len(drawn) == len(set(drawn))
