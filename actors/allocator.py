@@ -46,7 +46,7 @@ from actors.messages import (
     SignalReceived,
     SignalUnreadable,
 )
-from kernels import ids
+from kernels import ids, pre_trade
 from kernels.order_state import WORKING, OrderState
 from kernels.sizing import FIXED, Caps, Exposure, Refused, Size, size_order
 
@@ -72,6 +72,7 @@ class AllocatorSettings(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     equity: int = 100_000 * FIXED
     fraction_bps: int = 500
     lot: int = FIXED
+    rules: pre_trade.Rules = pre_trade.Rules()
     caps: Caps = DEFAULT_CAPS
     open_max: int = 20
     signal_age_ns_max: int = 600 * SECOND_NS
@@ -89,6 +90,7 @@ class Open(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     notional: int
     live: bool = False
     entry_cum_qty: int = 0
+    taken_ns: int = 0
 
 
 class Awaiting(msgspec.Struct, frozen=True, gc=False):
@@ -225,7 +227,7 @@ class Allocator:
         )
         taken = msgspec.structs.replace(
             state,
-            open={**state.open, intent.intent_id: Open(intent, sized.notional)},
+            open={**state.open, intent.intent_id: Open(intent, sized.notional, taken_ns=now_ns)},
             awaiting={**state.awaiting, signal.signal_id: Awaiting(intent.intent_id, entry_id)},
         )
         place = Send(self.settings.broker, PlaceBracket(intent), owed=True, correlation_id=signal.correlation_id)
@@ -258,6 +260,9 @@ class Allocator:
         sized = size_order(settings.equity, settings.fraction_bps, px, settings.lot, settings.caps, exposure)
         if isinstance(sized, Refused):
             return SignalOutcome(signal.signal_id, Outcome.REFUSED, sized.guard, sized.figures)
+        refused = pre_trade.refusal(_wish(signal, sized.qty), settings.rules, _recent(state), now_ns)
+        if refused is not None:
+            return SignalOutcome(signal.signal_id, Outcome.REFUSED, refused.guard, refused.figures)
         return sized
 
     # ---- outcomes
@@ -350,6 +355,25 @@ def _guard_slots(settings: AllocatorSettings, state: AllocatorState, signal: Sig
     if len(state.open) >= settings.open_max:
         return Refused("open_max", {"open": str(len(state.open)), "open_max": str(settings.open_max)})
     return None
+
+
+def _wish(signal: Signal, qty: int) -> pre_trade.Wish:
+    return pre_trade.Wish(
+        symbol=signal.symbol,
+        buy=signal.side is Side.BUY,
+        qty=qty,
+        limit_px=signal.limit_px,
+        take_profit_px=signal.take_profit_px,
+        stop_px=signal.stop_px,
+        last_px=signal.reference_px,
+    )
+
+
+def _recent(state: AllocatorState) -> tuple[pre_trade.Recent, ...]:
+    """What was let through, as far as it is kept: also a bracket that has closed meanwhile."""
+    slots = (*state.open.values(), *state.retired.values())
+    intents = ((slot.intent, slot.taken_ns) for slot in slots)
+    return tuple(pre_trade.Recent(one.symbol, one.side is Side.BUY, one.qty, at_ns) for one, at_ns in intents)
 
 
 def _exposure(state: AllocatorState, symbol: str) -> Exposure:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from config.limits import Count, PositiveCount, Seconds
+from config.limits import Bps, Count, PositiveCount, Seconds, SecondsOrNone
 from config.section import Section
 
 IgnoredSymbols = Annotated[tuple[str, ...], Meta(max_length=1_000)]
@@ -30,6 +31,19 @@ class Reconciler(Section, frozen=True):
     ignored_symbols: IgnoredSymbols = ()
     average_px_bps_max: Count = 5
     commission_late_s: Seconds = 120.0
+
+
+class PreTrade(Section, frozen=True):
+    """What a signal's bracket must be before it is an order; 0 switches a guard off.
+
+    `tick`: prices are multiples of it. `collar_bps`: how far a limit may lie from the signal's reference price, and
+    `exit_collar_bps` its exits. `duplicate_s`: how long the same symbol, side and quantity is refused.
+    """
+
+    tick: Decimal = Decimal("0.01")
+    collar_bps: Bps = 500.0
+    exit_collar_bps: Bps = 5_000.0
+    duplicate_s: SecondsOrNone = 0.0
 
 
 class Sentinel(Section, frozen=True):

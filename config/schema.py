@@ -35,7 +35,7 @@ from config.limits import (
     SecondsOrNone,
     Symbols,
 )
-from config.orders import Reconciler, Risk, Sentinel
+from config.orders import PreTrade, Reconciler, Risk, Sentinel
 from config.section import Section
 
 
@@ -211,6 +211,7 @@ class Settings(Section, frozen=True):
     fund: Fund = Fund()
     reconciler: Reconciler = Reconciler()
     sentinel: Sentinel = Sentinel()
+    pre_trade: PreTrade = PreTrade()
     risk: Risk = Risk()
     supervision: Supervision = Supervision()
     venues: Venues = Venues()
@@ -366,6 +367,11 @@ def _check(settings: Settings, tree: Tree, where: str) -> None:
             amount.is_finite() and 0 < amount <= AMOUNT_MAX,
             f"{where}: {dotted} is {amount}; allowed: above 0, at most {AMOUNT_MAX}. Remedy: correct it there",
         )
+    _require(
+        settings.pre_trade.tick.is_finite() and 0 <= settings.pre_trade.tick <= AMOUNT_MAX,
+        f"{where}: pre_trade.tick is {settings.pre_trade.tick}; allowed: 0 (none) to {AMOUNT_MAX}. "
+        "Remedy: the price step of the stocks traded, e.g. 0.01",
+    )
     if settings.run.mode == "live":
         _check_live(settings, tree, where)
     mode, gateway = settings.run.mode, settings.gateway

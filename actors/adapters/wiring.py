@@ -36,6 +36,8 @@ from actors.risk_state import RiskSettings
 from actors.role import Role
 from actors.sentinel import Sentinel
 from actors.sentinel_state import OnInert, SentinelSettings
+from config.orders import PreTrade
+from kernels import pre_trade
 from kernels.sizing import FIXED, Caps
 
 BROKER = "broker.paper"
@@ -165,6 +167,7 @@ def allocator(context: BuildContext) -> Assembly:
                 order_qty_max=_fixed(fund.max_position_notional),
             ),
             open_max=fund.max_open_brackets,
+            rules=_rules(context.settings.pre_trade),
         )
     )
     settings = context.settings
@@ -174,6 +177,15 @@ def allocator(context: BuildContext) -> Assembly:
         f"{context.role}.{os.getpid()}",
     )
     return _assemble(context, role, driver)
+
+
+def _rules(settings: PreTrade) -> pre_trade.Rules:
+    return pre_trade.Rules(
+        tick=_fixed(settings.tick),
+        collar_bps=round(settings.collar_bps),
+        exit_collar_bps=round(settings.exit_collar_bps),
+        duplicate_ns=_ns(settings.duplicate_s),
+    )
 
 
 def momentum(context: BuildContext) -> Assembly:

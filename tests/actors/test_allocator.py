@@ -26,7 +26,7 @@ from actors.messages import (
     SignalReceived,
     SignalUnreadable,
 )
-from kernels import ids
+from kernels import ids, pre_trade
 from tests.actors.money_bench import SECOND, START, UNIT, Bench, signal
 
 
@@ -274,4 +274,20 @@ def test_an_order_that_surfaces_after_its_bracket_closed_takes_the_slot_again() 
     bench.feed(BracketClosed(intent_id, "ACME"))
     take(bench, "s3")
     assert bench.told(PlaceBracket)
+    bench.check_replay()
+
+
+def test_a_pre_trade_guard_that_objects_is_the_signals_outcome_with_its_figures() -> None:
+    rules = pre_trade.Rules(tick=UNIT // 100, collar_bps=500, duplicate_ns=30 * SECOND)
+    bench = Bench(Allocator(AllocatorSettings(rules=rules)))
+    bench.feed(SignalReceived(signal("off", stop_px=95 * UNIT + 1), "1-1"))
+    assert bench.state.outcomes["off"].guard == "tick"
+    bench.feed(SignalReceived(signal("s1"), "1-2"))
+    assert "s1" in bench.state.awaiting
+    bench.feed(SignalReceived(msgspec.structs.replace(signal("s2"), strategy="other"), "1-3"))
+    outcome = bench.state.outcomes["s2"]
+    assert (outcome.outcome, outcome.guard, outcome.figures["before_ms"]) == (Outcome.REFUSED, "duplicate", "0")
+    bench.wait(30)
+    bench.feed(SignalReceived(msgspec.structs.replace(signal("s3"), strategy="third"), "1-4"))
+    assert "s3" in bench.state.awaiting
     bench.check_replay()
