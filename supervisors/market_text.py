@@ -105,7 +105,7 @@ def cycle_text(decision: Decision, symbols: Sequence[Symbol]) -> str:
 
 def _leg_state(leg: LegQuote) -> str:
     if leg.verdict is Verdict.LIVE:
-        return f"live, {leg.age_ns / 1e6:,.1f} ms old"
+        return f"live, {max(leg.age_ns, 0) / 1e6:,.1f} ms old"
     state = leg.row.status.name.lower() if leg.verdict is Verdict.INVALID else leg.verdict.name.lower()
     age = f", {max(leg.age_ns, 0) / 1e6:,.1f} ms old" if leg.row.received_ns else ""
     return f"does not count: {state}{age}"
