@@ -116,7 +116,7 @@ def test_an_overrun_ring_brings_a_look_at_every_row_and_is_counted(tmp_path: Pat
 def test_the_reference_runs_beside_it_agrees_and_sees_a_bug_that_is_planted(
     market: Market, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    evaluator = market.stage.evaluator(1, header_stale_ms=60_000, reference_every_s=0.01)
+    evaluator = market.stage.evaluator(1, header_stale_ms=600_000, age_ms_max=600_000, reference_every_s=0.01)
     counted = evaluator.driver.worker.progress  # type: ignore[attr-defined]
     market.quote(CROSS, CHEAP)
     market.until_told(evaluator, 1)
