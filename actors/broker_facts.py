@@ -136,7 +136,7 @@ def fold_commission(turn: Turn, report: CommissionReported) -> None:
     turn.put_fill(told)
     position = turn.positions.get(fill.symbol, FLAT)
     commission = position.commission + told.commission - fill.commission
-    turn.positions = {**turn.positions, fill.symbol: msgspec.structs.replace(position, commission=commission)}
+    turn.move(told, msgspec.structs.replace(position, commission=commission))
 
 
 PLAIN_NOTICES = frozenset({202, 399})
@@ -308,4 +308,4 @@ def _move_position(turn: Turn, fill: Fill, old: Fill | None) -> None:
         turn.count("execution_corrected")
         kept = (each for each in turn.fills.values() if each.symbol == fill.symbol)
         position = fold(turn.absorbed.get(fill.symbol, FLAT), kept)
-    turn.positions = {**turn.positions, fill.symbol: position}
+    turn.move(fill, position)

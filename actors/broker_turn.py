@@ -35,6 +35,7 @@ from actors.messages import (
     AnyMessage,
     BracketClosed,
     ExitIntent,
+    FillBooked,
     IncidentRecorded,
     IntentOutcome,
     OrderChanged,
@@ -217,6 +218,16 @@ class Turn:
 
     # ---- fills
 
+    def move(self, fill: Fill, position: Position) -> None:
+        """Take the position after a fill, and tell risk, where it listens, what that changed of the money."""
+        settings, old = self.settings, self.positions.get(fill.symbol, FLAT)
+        self.positions = {**self.positions, fill.symbol: position}
+        realized = divide_half_even(position.realized, FIXED) - divide_half_even(old.realized, FIXED)
+        commission = position.commission - old.commission
+        if settings.risk in settings.watchers and (realized or commission):
+            told = (realized, commission, fill.currency, fill.ts_event_ns)
+            self.owe(settings.risk, FillBooked(fill.exec_base, fill.symbol, *told))
+
     def put_fill(self, fill: Fill) -> None:
         """Add or replace, in the map and in the projection."""
         self.fills = self.fills.put(fill.exec_base, fill)
@@ -389,4 +400,5 @@ def _order_changed(intent: Intent, order: Order) -> OrderChanged:
         stop_px=order.stop_px,
         perm_id=order.perm_id,
         oca_group=order.oca_group,
+        since_ns=order.since_ns,
     )

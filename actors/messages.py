@@ -53,6 +53,7 @@ from actors.order_messages import (
     CancelOrders,
     DivergenceChanged,
     ExitIntent,
+    FillBooked,
     GrantGate,
     IncidentRecorded,
     IntentOutcome,
@@ -153,6 +154,7 @@ __all__ = [
     "ExecutionReported",
     "ExitIntent",
     "FeedStatus",
+    "FillBooked",
     "Flatten",
     "GrantGate",
     "HaltChanged",
@@ -250,6 +252,7 @@ AnyMessage = (
     | PlaceExit
     | CancelOrders
     | Flatten
+    | FillBooked
     | WatchPrices
     | PrintsSeen
     | PricesLost

@@ -153,6 +153,23 @@ class OrderChanged(Message, frozen=True):
     stop_px: int = 0
     perm_id: int = 0
     oca_group: str = ""
+    since_ns: int = 0
+    """When it entered this state, by our clock."""
+
+
+class FillBooked(Message, frozen=True):
+    """Broker to risk (owed): what an execution, its correction or its commission changed of the money of a symbol.
+
+    `realized_pnl` by average cost, before commissions; both are differences, Fixed8. `ts_event_ns` is the execution's
+    venue time, also where its commission comes later.
+    """
+
+    exec_id: str
+    symbol: str
+    realized_pnl: int
+    commission: int
+    currency: str
+    ts_event_ns: int
 
 
 class PositionChanged(Message, frozen=True):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import msgspec
 
-from actors.effects import AppendLine, ClearAlarm, Count, Effect, RaiseAlarm, Severity, StartTimer
+from actors.effects import AppendLine, ClearAlarm, Count, Effect, RaiseAlarm, Send, Severity, StartTimer
 from actors.external_orders import ExternalOrders
 from actors.messages import DivergenceChanged, ExecutionReported, OrderPicture, PicturesTaken, VenueRead
-from actors.reconciler_state import Cleared, ReconcilerSettings, ReconcilerState, Tracked
+from actors.reconciler_state import BLOCKING, Cleared, ReconcilerSettings, ReconcilerState, Tracked
 from kernels import ids
 from kernels.order_state import OrderState
 from kernels.positions import split_exec_id
@@ -96,7 +96,7 @@ def track(
         elif key not in found:
             gone = Cleared(old.finding, old.since_ns, old.last_ns, now_ns, old.confirmed, read.request_id)
             cleared.append(gone)
-            effects += [ClearAlarm(f"divergence.{key}"), _line("cleared", old, now_ns), Count("cleared")]
+            effects += [ClearAlarm(f"divergence.{key}"), *_told(settings, "cleared", old, now_ns), Count("cleared")]
     for key, finding in found.items():
         known = state.findings.get(key)
         if known is None and len(findings) >= settings.findings_max:
@@ -105,9 +105,9 @@ def track(
         since_ns = known.since_ns if known is not None else now_ns
         findings[key] = one = Tracked(finding, since_ns, known is not None, now_ns, read.request_id)
         if known is None:
-            effects += [_line("raised", one, now_ns), Count(f"divergence.{finding.kind}")]
+            effects += [*_told(settings, "raised", one, now_ns), Count(f"divergence.{finding.kind}")]
         elif not known.confirmed:
-            effects.append(_line("confirmed", one, now_ns))
+            effects += _told(settings, "confirmed", one, now_ns)
         if known is None or not known.confirmed or known.finding != finding:
             effects.append(alarm_of(one))
     if any(not one.confirmed for one in findings.values()):
@@ -125,7 +125,7 @@ def alarm_of(tracked: Tracked) -> RaiseAlarm:
     return RaiseAlarm(f"divergence.{finding.key}", severity, finding.evidence)
 
 
-def _line(change: str, tracked: Tracked, now_ns: int) -> AppendLine:
+def _told(settings: ReconcilerSettings, change: str, tracked: Tracked, now_ns: int) -> tuple[Effect, ...]:
     finding = tracked.finding
     line = DivergenceChanged(
         change=change,
@@ -137,7 +137,8 @@ def _line(change: str, tracked: Tracked, now_ns: int) -> AppendLine:
         last_ns=tracked.last_ns,
         at_ns=now_ns,
     )
-    return AppendLine(LINES, line)
+    tells = settings.risk and finding.kind in BLOCKING
+    return (AppendLine(LINES, line), *((Send(settings.risk, line, owed=True),) if tells else ()))
 
 
 # ---- the pictures, as the kernel takes them

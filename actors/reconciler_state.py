@@ -27,7 +27,8 @@ BLOCKING = frozenset(
 class ReconcilerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """`gate_ttl_ns` is how long a dead reconciler keeps the gate open at most.
 
-    `ignored_symbols` are compared by nobody. `external_positions_count` False: a position in a symbol that is not
+    `risk`, where there is one, is told of divergences that would open risk on a wrong picture. `ignored_symbols` are
+    compared by nobody. `external_positions_count` False: a position in a symbol that is not
     held here is somebody else's, counted, and no divergence. `average_bps_max` 0: average prices are not compared.
     """
 
@@ -35,6 +36,7 @@ class ReconcilerSettings(msgspec.Struct, frozen=True, kw_only=True):
     fund: str = "apex"
     broker: str = "broker.paper"
     allocator: str = "allocator"
+    risk: str = ""
     gate_ttl_ns: int = 15 * SECOND_NS
     read_age_ns_max: int = 75 * SECOND_NS
     positions_every_ns: int = 30 * SECOND_NS

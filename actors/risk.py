@@ -1,6 +1,7 @@
-"""Risk: closes everything when it is told to, independent of whoever opened it.
+"""Risk: halts when a limit is reached, closes everything when it is told to, independent of whoever opened it.
 
-Owns: the flatten that is under way, what it placed for it, and what the broker's records say of it. Consumes:
+Owns: the circuit breakers and the day's money (`FillBooked`, `DivergenceChanged`, owed); the flatten that is under way,
+what it placed for it, and what the broker's records say of it. Consumes:
 `HaltChanged` (the order to flatten stands beside the halt latch), `Flatten` of other roles; `OrderChanged`,
 `PositionChanged`, `BracketClosed` (owed by the broker, as to a watcher), `OrdersShown`, `PicturesTaken` while it
 flattens, `IntentOutcome` of its own exits. Emits: `CancelOrders` and `PlaceExit` (owed to the broker), `ReadVenue`,
@@ -37,7 +38,9 @@ from actors.effects import (
 from actors.messages import (
     BracketClosed,
     CancelOrders,
+    DivergenceChanged,
     Envelope,
+    FillBooked,
     Flatten,
     HaltChanged,
     IncidentRecorded,
@@ -54,12 +57,16 @@ from actors.messages import (
     TimerFired,
     VenuePosition,
 )
+from actors.risk_breaker import divergence_told, fill_booked, order_told
 from actors.risk_flatten import failed, is_unheard, look, target
-from actors.risk_state import SECOND_NS, FlattenProgress, Known, RiskSettings, RiskState, Stage
+from actors.risk_state import SECOND_NS, FlattenProgress, Known, OnBreaker, RiskSettings, RiskState, Stage
 from kernels import ids
+from kernels.order_breaker import DayMoney, cleared, judge
 from kernels.order_state import OrderState
+from kernels.trading_day import trading_day
 
 LOOK_TIMER, VERIFY_TIMER, UNVERIFIED_TIMER, SHOW_TIMER = "look", "verify", "unverified", "show"
+JUDGE_TIMER = "judge"
 SHOW_AGAIN_NS = 5 * SECOND_NS
 CONFIRM_EVERY_NS = 2 * SECOND_NS
 
@@ -72,6 +79,8 @@ RiskInput = (
     | OrdersShown
     | PicturesTaken
     | IntentOutcome
+    | FillBooked
+    | DivergenceChanged
     | TimerFired
     | Recovered
 )
@@ -101,10 +110,13 @@ class Risk:
 
     def show(self, state: RiskState, now_ns: int) -> dict[str, str]:
         """Return what the console shows."""
+        today = trading_day(now_ns, self.settings.zone_offsets, self.settings.day_begins_hour)
+        money = state.breaker.days.get(today, DayMoney())
+        shown = {"day P&L": f"{money.pnl / 1e8:.2f}", "breaker": state.tripped or "closed"}
         if not state.flatten_ns:
-            return {"flatten": "no"}
+            return {"flatten": "no"} | shown
         progress = state.progress
-        return {"flatten": progress.stage.value, "reason": state.flatten, "waits": progress.text or "nothing"}
+        return shown | {"flatten": progress.stage.value, "reason": state.flatten, "waits": progress.text or "nothing"}
 
     def migrate(self, schema_version: int, state: bytes) -> bytes:
         """There is no earlier version."""
@@ -116,6 +128,8 @@ class Risk:
         if not isinstance(body, RiskInput):
             return state, (Count("unexpected"),)
         folded, effects = self._fold(state, body, now_ns)
+        folded, tripped = self._judge(folded, now_ns)
+        effects += tripped
         if not isinstance(body, STEPS) or not folded.flatten_ns:
             return folded, effects
         stepped, more = self._step(folded, now_ns)
@@ -124,11 +138,15 @@ class Risk:
     def _fold(self, state: RiskState, body: RiskInput, now_ns: int) -> Reduced:
         match body:
             case HaltChanged():
-                return self._halt_changed(state, body)
+                return self._halt_changed(state, body, now_ns)
             case Flatten(reason=reason):
                 return self._wanted(state, reason, flatten=True)
             case OrderChanged():
-                return self._order(state, body, now_ns)
+                return self._order(order_told(state, self.settings.limits, body, now_ns), body, now_ns)
+            case FillBooked():
+                return fill_booked(state, body, self.settings.zone_offsets, self.settings.day_begins_hour), ()
+            case DivergenceChanged():
+                return divergence_told(state, body), ()
             case PositionChanged(symbol=symbol, qty=qty):
                 positions = {**state.positions, symbol: qty}
                 if not qty:
@@ -160,7 +178,30 @@ class Risk:
         wanted = msgspec.structs.replace(state, wanted=reason, wanted_flatten=flatten or state.wanted_flatten)
         return wanted, (LatchHalt(reason, flatten), Count("latched"))
 
-    def _halt_changed(self, state: RiskState, told: HaltChanged) -> Reduced:
+    def _judge(self, state: RiskState, now_ns: int) -> Reduced:
+        """Latch once a limit is reached; again, if it is passed still when a person has cleared the latch."""
+        if state.tripped or state.wanted:
+            return state, ()
+        settings = self.settings
+        today = trading_day(now_ns, settings.zone_offsets, settings.day_begins_hour)
+        reason = judge(state.breaker, settings.limits, today, now_ns)
+        if not reason:
+            return state, ()
+        tripped = msgspec.structs.replace(state, tripped=reason)
+        tripped, latching = self._wanted(tripped, reason, settings.on_breaker is OnBreaker.FLATTEN)
+        line = IncidentRecorded("breaker", settings.on_breaker.value, reason)
+        alarm = RaiseAlarm("breaker", Severity.CRITICAL, reason)
+        return tripped, (*latching, alarm, AppendLine("incidents", line), Count("breaker_tripped"))
+
+    def _halt_changed(self, state: RiskState, told: HaltChanged, now_ns: int) -> Reduced:
+        resumed = bool(state.halt) and not told.reason
+        state, effects = self._latch_seen(state, told)
+        if not resumed:
+            return state, effects
+        begun = msgspec.structs.replace(state, tripped="", breaker=cleared(state.breaker, now_ns))
+        return begun, (*effects, ClearAlarm("breaker"))
+
+    def _latch_seen(self, state: RiskState, told: HaltChanged) -> Reduced:
         latched = told.reason and (told.flatten_ns or not state.wanted_flatten)
         state = msgspec.structs.replace(
             state,
@@ -341,6 +382,8 @@ class Risk:
     # ---- timers, beginning
 
     def _timer(self, state: RiskState, name: str) -> Reduced:
+        if name == JUDGE_TIMER:
+            return state, (StartTimer(JUDGE_TIMER, SECOND_NS),)
         if name == SHOW_TIMER:
             return state, () if state.shown else self._ask(state)
         if not state.flatten_ns:
@@ -361,7 +404,9 @@ class Risk:
     def _recovered(self, state: RiskState, epoch: int) -> Reduced:
         # What an earlier incarnation confirmed this one confirms again.
         state = msgspec.structs.replace(state, epoch=epoch, shown=False, flat_ns=0, read_text="")
-        effects: list[Effect] = [*self._ask(state)]
+        effects: list[Effect] = [*self._ask(state), StartTimer(JUDGE_TIMER, SECOND_NS)]
+        if state.tripped:
+            effects.append(RaiseAlarm("breaker", Severity.CRITICAL, state.tripped))
         if state.wanted:
             effects.append(LatchHalt(state.wanted, state.wanted_flatten))
         if state.flatten_ns:

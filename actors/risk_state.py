@@ -8,9 +8,17 @@ from collections.abc import Mapping
 import msgspec
 
 from actors.order_terms import Leg, Side
+from kernels.order_breaker import OrderBreaker, OrderLimits
 from kernels.order_state import DONE, OrderState
 
 SECOND_NS = 1_000_000_000
+
+
+class OnBreaker(enum.StrEnum):
+    """What a limit that is reached does."""
+
+    HALT = "halt"
+    FLATTEN = "flatten"
 
 
 class RiskSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,6 +36,10 @@ class RiskSettings(msgspec.Struct, frozen=True, kw_only=True):
     exit_lifetime_ns: int = 60 * SECOND_NS
     retry_ns: int = 30 * SECOND_NS
     attempts_max: int = 3
+    limits: OrderLimits = OrderLimits()
+    on_breaker: OnBreaker = OnBreaker.HALT
+    zone_offsets: tuple[tuple[int, int], ...] = ((0, 0),)
+    day_begins_hour: int = 0
     orders_max: int = 10_000
 
 
@@ -107,7 +119,9 @@ class RiskState(msgspec.Struct, frozen=True, gc=False):
     """`orders` of families that may trade, or whose bracket still holds something. `touched_ns`: when an order or the
     position of a symbol last changed. `cancels`: orders whose cancel was owed to the broker. `alone`: brackets whose
     group cannot be joined. `external`: what the venue holds beyond our own. `flat_ns`: since when the broker's records
-    say that we are flat; 0: they do not."""
+    say that we are flat; 0: they do not. `wanted`: a latch that was asked for and is not seen to stand yet. `tripped`:
+    the limit that was reached, while the halt stands.
+    """
 
     epoch: int = 0
     shown: bool = False
@@ -127,3 +141,5 @@ class RiskState(msgspec.Struct, frozen=True, gc=False):
     read_text: str = ""
     flat_ns: int = 0
     progress: FlattenProgress = FlattenProgress()
+    breaker: OrderBreaker = OrderBreaker()
+    tripped: str = ""

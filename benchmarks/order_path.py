@@ -41,7 +41,8 @@ WARM_UP = len(SYMBOLS)
 """The first of each symbol asks the gateway for its contract."""
 MS = 1e6
 MANY = ("fund.max_open_brackets=100000", "fund.max_gross_notional=1000000000", "fund.max_position_notional=100000000")
-STILL = ("momentum.enabled=false", "venues.gateway.walk=false", "fund.fraction=0.01", *MANY)
+NO_LIMITS = ("risk.rejects_max=0", "risk.ack_slow_max=0", "risk.daily_loss_max=0")
+STILL = ("momentum.enabled=false", "venues.gateway.walk=false", "fund.fraction=0.01", *MANY, *NO_LIMITS)
 QUIET = ("venues.exchange.rate_per_s=1", "venues.exchange.opportunity_every_s=0")
 
 

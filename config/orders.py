@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import zoneinfo
 from decimal import Decimal
 from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from config.limits import Bps, Count, PositiveCount, Seconds, SecondsOrNone
+from config.limits import AMOUNT_MAX, Bps, Count, Milliseconds, PositiveCount, Seconds, SecondsOrNone
 from config.section import Section
 
+Hour = Annotated[int, Meta(ge=0, le=23)]
 IgnoredSymbols = Annotated[tuple[str, ...], Meta(max_length=1_000)]
 
 
@@ -61,15 +63,47 @@ class Sentinel(Section, frozen=True):
 
 
 class Risk(Section, frozen=True):
-    """Flattening: how long a symbol is quiet before an exit of it is sized, and how often the broker's records are read
+    """Circuit breakers and flattening. A limit of 0 is off; one that is reached halts, or flattens, by `on_breaker`.
+
+    `rejects_max` orders refused in a row; `ack_slow_max` acknowledgements in a row later than `ack_ms_max`;
+    `divergence_s_max`: a divergence that would open risk on a wrong picture stands for so long. Of a trading day, which
+    begins at `day_begins_hour` in `day_zone`, by realized P&L less commissions: `daily_loss_max` below zero,
+    `drawdown_max` below the highest.
+
+    Flattening: how long a symbol is quiet before an exit of it is sized, and how often the broker's records are read
     while the latch stands.
 
     `retry_s`: the pace beyond `attempts_max` attempts. `flatten_external`: also what is at the account and not ours.
     """
 
+    on_breaker: Literal["halt", "flatten"] = "halt"
+    rejects_max: Count = 10
+    ack_ms_max: Milliseconds = 10_000
+    ack_slow_max: Count = 5
+    divergence_s_max: SecondsOrNone = 120.0
+    drawdown_max: Decimal = Decimal(0)
+    daily_loss_max: Decimal = Decimal(5_000)
+    day_zone: str = "America/New_York"
+    day_begins_hour: Hour = 0
     flatten_external: bool = False
     settle_s: Seconds = 1.0
     verify_every_s: Seconds = 5.0
     unverified_s_max: Seconds = 20.0
     retry_s: Seconds = 30.0
     attempts_max: PositiveCount = 3
+
+
+def faults_of_risk(risk: Risk) -> list[str]:
+    """What one value's type cannot show, as texts with their remedy."""
+    faults = []
+    for name, amount in (("drawdown_max", risk.drawdown_max), ("daily_loss_max", risk.daily_loss_max)):
+        if not amount.is_finite() or not 0 <= amount <= AMOUNT_MAX:
+            faults.append(f"risk.{name} is {amount}; allowed: 0 (off) to {AMOUNT_MAX}. Remedy: correct it there")
+    try:
+        zoneinfo.ZoneInfo(risk.day_zone)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError):
+        faults.append(
+            f"risk.day_zone is {risk.day_zone!r}; allowed: a zone of this machine, e.g. 'America/New_York' or 'UTC'. "
+            "Remedy: correct it there"
+        )
+    return faults

@@ -35,7 +35,7 @@ from config.limits import (
     SecondsOrNone,
     Symbols,
 )
-from config.orders import PreTrade, Reconciler, Risk, Sentinel
+from config.orders import PreTrade, Reconciler, Risk, Sentinel, faults_of_risk
 from config.section import Section
 
 
@@ -346,7 +346,8 @@ def _value(tree: Tree, dotted: str) -> object:
 def _check(settings: Settings, tree: Tree, where: str) -> None:
     """What one value alone cannot show."""
     supervision, reconciler = settings.supervision, settings.reconciler
-    for fault in (*faults_of(settings.exchange), *faults_of_execution(settings.execution, settings.exchange)):
+    of_execution = faults_of_execution(settings.execution, settings.exchange)
+    for fault in (*faults_of(settings.exchange), *of_execution, *faults_of_risk(settings.risk)):
         raise SettingsError(f"{where}: {fault}")
     _require(
         supervision.heartbeat_s * 2 <= supervision.dead_after_s,

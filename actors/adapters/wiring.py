@@ -25,6 +25,7 @@ from actors.adapters.redis_client import Purpose, connect
 from actors.adapters.redis_ledger import RedisLedger
 from actors.adapters.signal_driver import SignalDriver
 from actors.adapters.trace_file import NullTracer, TraceFile
+from actors.adapters.zone import zone_offsets
 from actors.allocator import Allocator, AllocatorSettings
 from actors.broker import Broker
 from actors.broker_state import BrokerSettings
@@ -32,15 +33,17 @@ from actors.external_orders import ExternalOrders
 from actors.momentum import Momentum, MomentumSettings
 from actors.reconciler import Reconciler, ReconcilerSettings
 from actors.risk import Risk
-from actors.risk_state import RiskSettings
+from actors.risk_state import OnBreaker, RiskSettings
 from actors.role import Role
 from actors.sentinel import Sentinel
 from actors.sentinel_state import OnInert, SentinelSettings
 from config.orders import PreTrade
 from kernels import pre_trade
+from kernels.order_breaker import OrderLimits
 from kernels.sizing import FIXED, Caps
 
 BROKER = "broker.paper"
+RISK = "risk"
 PRICE_CLIENT_ID_OFFSET = 1
 SENTINEL_CLIENT_ID_OFFSET = 2
 """Each market-data session is a client of its own: IB closes a second session with one id."""
@@ -116,6 +119,7 @@ def reconciler(context: BuildContext) -> Assembly:
             name=context.role,
             fund=context.settings.fund.name,
             broker=BROKER,
+            risk=RISK,
             gate_ttl_ns=_ns(settings.gate_ttl_s),
             read_age_ns_max=_ns(settings.positions_every_s * 2.5),
             positions_every_ns=_ns(settings.positions_every_s),
@@ -145,6 +149,17 @@ def risk(context: BuildContext) -> Assembly:
             unverified_ns=_ns(settings.unverified_s_max),
             retry_ns=_ns(settings.retry_s),
             attempts_max=settings.attempts_max,
+            limits=OrderLimits(
+                rejects_max=settings.rejects_max,
+                ack_ns_max=settings.ack_ms_max * 1_000_000,
+                ack_slow_max=settings.ack_slow_max,
+                divergence_ns_max=_ns(settings.divergence_s_max),
+                drawdown_max=_fixed(settings.drawdown_max),
+                daily_loss_max=_fixed(settings.daily_loss_max),
+            ),
+            on_breaker=OnBreaker(settings.on_breaker),
+            zone_offsets=zone_offsets(settings.day_zone),
+            day_begins_hour=settings.day_begins_hour,
         )
     )
     return _assemble(context, role, None)

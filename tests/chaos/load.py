@@ -22,6 +22,10 @@ QUIET = (
     "fund.max_position_notional=10000000",
     "fund.max_gross_notional=100000000",
     "fund.max_open_brackets=1000",
+    "risk.rejects_max=0",
+    "risk.ack_slow_max=0",
+    "risk.divergence_s_max=0",
+    "risk.daily_loss_max=0",
 )
 """No market but ours, and room for every signal."""
 

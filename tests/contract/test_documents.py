@@ -31,7 +31,7 @@ MODULES = {
     "broker.spot": ("broker_spot.py", "spot_turn.py", "spot_facts.py"),
     "reconciler": ("reconciler.py", "reconciler_findings.py"),
     "executor": ("executor.py", "executor_outcome.py"),
-    "risk": ("risk.py", "risk_flatten.py"),
+    "risk": ("risk.py", "risk_flatten.py", "risk_breaker.py"),
     "sentinel": ("sentinel.py", "sentinel_close.py"),
     "driver": (),
     "shell": ("shell.py",),
