@@ -236,6 +236,7 @@ EXPLICIT_IN_LIVE = (
     "fund.max_position_notional",
     "fund.max_gross_notional",
     "fund.max_open_brackets",
+    "risk.daily_loss_max",
     "momentum.enabled",
     "venues.embedded",
 )

@@ -7,19 +7,24 @@ import pytest
 
 from actors.broker import Broker
 from actors.broker_state import BrokerState
-from actors.effects import ClearAlarm, RaiseAlarm
+from actors.effects import ClearAlarm, RaiseAlarm, Send
 from actors.messages import (
     BracketClosed,
     CancelOrders,
     CancelVenueOrder,
+    CommissionReported,
     ExitIntent,
+    FillBooked,
     HaltChanged,
     IntentOutcome,
     OrderChanged,
     Outcome,
+    PicturesTaken,
     PlaceBracket,
     PlaceExit,
     PositionChanged,
+    QueryVenue,
+    ReadVenue,
     RevokeGate,
     SessionLost,
     Side,
@@ -40,6 +45,7 @@ from tests.actors.money_bench import (
     opened,
     order_id,
     report,
+    venue_read,
     wrote,
 )
 
@@ -63,6 +69,44 @@ def protected(**settings: object) -> Bench[BrokerState]:
     for leg in ("take_profit", "stop_loss"):
         bench.feed(msgspec.structs.replace(report(leg, "PreSubmitted"), oca_group=GROUP))
     return bench
+
+
+def test_while_risk_flattens_only_its_own_exits_go_out() -> None:
+    bench = ready()
+    bench.feed(HaltChanged("a person", START, "get out", START))
+    other = msgspec.structs.replace(way_out(), asked_by="sentinel")
+    bench.feed(PlaceExit(other))
+    (outcome,) = bench.told(IntentOutcome)
+    assert (outcome.outcome, outcome.guard, bench.driven(SubmitOrders)) == (Outcome.REFUSED, "flatten", [])
+    bench.feed(PlaceExit(way_out(attempt=2)))
+    assert bench.driven(SubmitOrders)
+    bench.check_replay()
+
+
+def test_risk_alone_asks_in_whichever_session_and_gets_the_pictures_while_it_flattens() -> None:
+    bench = ready()
+    bench.feed(ReadVenue("", "risk.1"))
+    (query,) = bench.driven(QueryVenue)
+    assert (query.session_id, query.request_id) == ("S1", "risk.1")
+    bench.feed(venue_read())
+    assert {effect.target for effect in bench.did(Send) if isinstance(effect.body, PicturesTaken)} == {"reconciler"}
+    bench.feed(HaltChanged("a person", START, "get out", START))
+    bench.feed(venue_read())
+    told = {effect.target for effect in bench.did(Send) if isinstance(effect.body, PicturesTaken)}
+    assert told == {"reconciler", "risk"}
+
+
+@pytest.mark.parametrize("watched", [False, True])
+def test_money_of_fills_is_told_to_risk_as_differences_where_it_watches(watched: bool) -> None:
+    bench = working(watchers=("risk",) if watched else ())
+    bench.feed(execution("e1.01", 100))
+    bench.feed(CommissionReported("S1", "e1.01", UNIT, "USD"))
+    assert [(one.realized_pnl, one.commission) for one in bench.told(FillBooked)] == [(0, UNIT)] * watched
+    bench.feed(execution("x1.01", 100, 95, "stop_loss", Side.SELL))
+    booked = [(one.realized_pnl, one.ts_event_ns) for one in bench.told(FillBooked)]
+    assert booked == [(-500 * UNIT, START)] * watched
+    bench.feed(execution("x1.02", 100, 96, "stop_loss", Side.SELL))
+    assert [one.realized_pnl for one in bench.told(FillBooked)] == [100 * UNIT] * watched
 
 
 def test_an_exit_goes_out_while_halted_and_while_the_gate_is_shut() -> None:

@@ -30,6 +30,7 @@ LIVE_VALUES = (
     "fund.max_position_notional=100",
     "fund.max_gross_notional=200",
     "fund.max_open_brackets=1",
+    "risk.daily_loss_max=1000",
     "momentum.enabled=false",
 )
 
@@ -196,6 +197,7 @@ def test_trading_cycles_live_asks_for_every_value_that_touches_money() -> None:
         "fund.max_position_notional=10",
         "fund.max_gross_notional=10",
         "fund.max_open_brackets=1",
+        "risk.daily_loss_max=1000",
         "momentum.enabled=false",
         "venues.embedded=false",
     ]

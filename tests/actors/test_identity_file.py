@@ -42,6 +42,20 @@ def test_a_halt_is_latched_for_every_process_until_a_person_clears_it(path: Path
     assert one.clear_halt(by="person") is None
 
 
+def test_an_order_to_flatten_latches_the_halt_stands_once_and_goes_with_it(path: Path) -> None:
+    file = IdentityFile(path)
+    first = file.latch_halt("daily loss", by="risk")
+    ordered = file.order_flatten("get out", by="person")
+    assert (ordered.reason, ordered.by, ordered.latched_ns) == ("daily loss", "risk", first.latched_ns)
+    assert (ordered.flatten, ordered.flatten_by) == ("get out", "person")
+    assert file.order_flatten("again", by="other") == ordered == IdentityFile(path).halt()
+    assert file.latch_halt("again", by="other") == ordered
+    assert file.clear_halt(by="person") == ordered
+    alone = file.order_flatten("get out", by="person")
+    assert (alone.reason, alone.flatten) == ("get out", "get out")
+    assert alone.flatten_ns > ordered.flatten_ns
+
+
 def test_the_first_reason_of_a_halt_stands(path: Path) -> None:
     file = IdentityFile(path)
     first = file.latch_halt("first", by="a")
