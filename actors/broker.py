@@ -269,7 +269,7 @@ def _session_lost(turn: Turn, lost: SessionLost) -> None:
     if _current(turn, lost.session_id):
         lose_session(turn)
         turn.owe(turn.settings.reconciler, BrokerSessionChanged("", ""))
-        turn.count("session_lost")
+        turn.count("session_lost_in_restart" if turn.in_restart else "session_lost")
 
 
 def _recovered(turn: Turn) -> None:
@@ -303,7 +303,7 @@ def _timer(turn: Turn, name: str) -> None:
 
 def _check_stuck(turn: Turn) -> None:
     names = stuck(turn)
-    if names:
+    if names and not turn.in_restart:
         turn.count("stuck")
         text = f"{len(names)} orders without the venue's word, first {names[0]}"
         turn.alarm("order_stuck", Severity.WARNING, text)

@@ -32,6 +32,8 @@ class BrokerSettings(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     `watchers` are told, owed, of every change of an order and of a position, as the allocator is. While positions are
     being closed, no exits but those of `risk` go out. What is wrong with a bracket's exits for `exits_after_ns` is
     mended, at most `exit_tries_max` times; a change that the venue has not shown after `modify_shown_ns` is looked up.
+    For `restart_ns` from `restart_at_ns` after each midnight (UTC) the venue restarts: nothing that opens risk leaves,
+    and to lose it is expected.
     """
 
     name: str = "broker.paper"
@@ -50,6 +52,8 @@ class BrokerSettings(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     held_max: int = 64
     not_sent_max: int = 3
     stuck_after_ns: int = 10 * SECOND_NS
+    restart_at_ns: int = 0
+    restart_ns: int = 0
     exits_after_ns: int = 2 * SECOND_NS
     modify_shown_ns: int = 10 * SECOND_NS
     exit_tries_max: int = 3

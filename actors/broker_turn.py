@@ -44,6 +44,7 @@ from actors.messages import (
     Side,
 )
 from kernels import ids
+from kernels.day_window import within
 from kernels.layered_map import LayeredMap
 from kernels.order_state import Incident, OrderEvent, transition
 from kernels.positions import FIXED, FLAT, Fill, Position, apply_fill, average_px, divide_half_even
@@ -146,6 +147,11 @@ class Turn:
         self.incidents = (*self.incidents, note)[-self.settings.incidents_max :]
         self.effects.append(AppendLine("incidents", IncidentRecorded(kind, subject, evidence)))
         return True
+
+    @property
+    def in_restart(self) -> bool:
+        """Whether it is the time of the day at which the venue restarts."""
+        return within(self.now_ns, self.settings.restart_at_ns, self.settings.restart_ns)
 
     # ---- intents
 

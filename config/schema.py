@@ -34,6 +34,7 @@ from config.limits import (
     Seconds,
     SecondsOrNone,
     Symbols,
+    TimeOfDay,
 )
 from config.orders import PreTrade, Reconciler, Risk, Sentinel, faults_of_risk
 from config.section import Section
@@ -71,7 +72,11 @@ class Ledger(Section, frozen=True):
 
 
 class Gateway(Section, frozen=True):
-    """The IB gateway. Port 0: the paper gateway's, as it wrote it down."""
+    """The IB gateway. Port 0: the paper gateway's, as it wrote it down.
+
+    `restart_at` (UTC) and `restart_window_s` (0: none) are its nightly restart, which IBC is set to; our own paper
+    venue, where it is embedded, has none.
+    """
 
     host: LoopbackHost = "127.0.0.1"
     port: Port = 0
@@ -79,6 +84,8 @@ class Gateway(Section, frozen=True):
     client_id: ClientId = 17
     account: str = "DU1234567"
     connect_timeout_s: Seconds = 4.0
+    restart_at: TimeOfDay = "23:55"
+    restart_window_s: SecondsOrNone = 600.0
 
 
 class Fund(Section, frozen=True):

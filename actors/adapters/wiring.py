@@ -92,6 +92,8 @@ def broker(context: BuildContext) -> Assembly:
             account=gateway.account,
             watchers=WATCHERS,
             external_orders=ExternalOrders(context.settings.reconciler.external_orders),
+            restart_at_ns=_time_of_day_ns(gateway.restart_at),
+            restart_ns=0 if context.settings.venues.embedded else _ns(gateway.restart_window_s),
         )
     )
     driver = IbDriver(
@@ -289,6 +291,11 @@ class _Halted:
     def __call__(self) -> str:
         halt = self._identity.halt()
         return halt.reason if halt is not None else ""
+
+
+def _time_of_day_ns(text: str) -> int:
+    hours, minutes = text.split(":")
+    return _ns((int(hours) * 60 + int(minutes)) * 60.0)
 
 
 def _ns(seconds: float) -> int:

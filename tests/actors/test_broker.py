@@ -28,6 +28,7 @@ from actors.messages import (
     TimerFired,
 )
 from kernels import ids
+from kernels.day_window import DAY_NS
 from tests.actors.broker_bench import (
     LEGS,
     S,
@@ -454,3 +455,36 @@ def test_of_two_instances_with_one_client_id_the_others_orders_stay_out_of_our_s
     mine = ids.client_order_id("apex", "never seen", "entry")
     bench.feed(msgspec.structs.replace(report(), client_order_id=mine, perm_id=6))
     assert [note.kind for note in bench.state.incidents] == ["missing_here"]
+
+
+def test_at_the_venues_nightly_restart_nothing_that_opens_risk_leaves_and_its_loss_is_expected() -> None:
+    bench = ready(restart_at_ns=START % DAY_NS + 5 * SECOND, restart_ns=600 * SECOND, stuck_after_ns=SECOND)
+    bench.wait(5)
+    bench.feed(PlaceBracket(intent()))
+    assert not bench.driven(SubmitOrders)
+    assert counted(bench) == {"held.restart_window": 1}
+    bench.feed(SessionLost("S1", "the gateway restarts"))
+    assert counted(bench) == {"session_lost_in_restart": 1}
+    bench.feed(opened("S2", 1))
+    bench.feed(grant(bench, "S2"))
+    assert not bench.driven(SubmitOrders)
+    bench.wait(61)
+    bench.feed(TimerFired("held"))
+    outcome = bench.told(IntentOutcome)[0]
+    assert (outcome.outcome, outcome.figures["blocked_by"]) == (Outcome.EXPIRED, "restart_window")
+    bench.wait(540)
+    bench.feed(grant(bench, "S2"))
+    late = msgspec.structs.replace(intent("s2"), expires_ns=bench.now_ns + 60 * SECOND)
+    bench.feed(PlaceBracket(late))
+    assert len(bench.driven(SubmitOrders)) == 1
+    bench.check_replay()
+
+
+def test_an_order_without_the_venues_word_is_no_alarm_while_the_venue_restarts() -> None:
+    bench = placed(restart_at_ns=START % DAY_NS + 5 * SECOND, restart_ns=60 * SECOND, stuck_after_ns=SECOND)
+    bench.wait(6)
+    bench.feed(TimerFired("stuck"))
+    assert not bench.did(RaiseAlarm)
+    bench.wait(60)
+    bench.feed(TimerFired("stuck"))
+    assert [one.name for one in bench.did(RaiseAlarm)] == ["order_stuck"]
