@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from supervisors.run_files import read_engine_file
 from tests.chaos.books import lines, settle
 from tests.chaos.engine_process import EngineRun, kill_role
 from tests.chaos.load import QUIET, Load
@@ -81,6 +82,7 @@ def test_everything_is_closed_at_the_gateway(trading: tuple[EngineRun, Load], ki
         os.kill(engine.pids()["gateway"], signal.SIGKILL)
     elif killed and not stopped:
         kill_role(engine, killed)
+        load.price("MSFT", "-6")  # its stop fills while nobody here listens
     ended(command)
     assert_flat(engine)
     assert not engine.positions()
@@ -91,31 +93,26 @@ def test_everything_is_closed_at_the_gateway(trading: tuple[EngineRun, Load], ki
     settle(engine, load.published)
 
 
-def test_it_works_where_the_whole_tree_is_dead_and_when_it_dies_in_the_middle(tmp_path: Path) -> None:
+def test_it_works_where_the_whole_tree_dies_in_the_middle_the_command_too_and_from_a_dead_start(tmp_path: Path) -> None:
     with EngineRun(tmp_path / "run", *QUIET, *FAST, *QUICK) as engine:
         engine.wait_serving()
-        load = Load(engine, 2)
-        opened(engine, load)
+        opened(engine, Load(engine, 2))
+        first = flatten(engine)
+        engine.wait(lambda: latched(engine, first), 60, "the latch")
         assert engine.process is not None
         engine.process.kill()
         engine.process.wait()
         engine.process = None
-        text = ended(flatten(engine))
-        assert "no engine runs here" in text
+
+        def taken_over() -> bool:
+            return read_engine_file(engine.settings).pid == first.pid or first.poll() is not None
+
+        engine.wait(taken_over, 60, "the command runs a tree of its own, or is done")
+        first.kill()
+        first.communicate()
+        assert "no engine runs here" in ended(flatten(engine))
         engine.start()
         engine.wait_serving()
         engine.wait(lambda: engine.gateway("walk", on=False), 30, "the gateway serves")
-        assert_flat(engine)
-        assert engine.run("resume").returncode == 0
-        settle(engine, load.published)
-        opened(engine, load)
-        command = flatten(engine)
-        engine.wait(lambda: latched(engine, command), 60, "the latch")
-        engine.process.kill()
-        engine.process.wait()
-        engine.process = None
-        ended(command)
-        engine.start()
-        engine.wait_serving()
-        engine.wait(lambda: engine.gateway("walk", on=False), 30, "the gateway serves")
+        engine.wait(lambda: not engine.positions(), 30, "our books are flat too")
         assert_flat(engine)
