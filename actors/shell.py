@@ -35,8 +35,9 @@ from actors.snapshot import SnapshotDamaged, decode_snapshot, encode_snapshot
 
 S = TypeVar("S")
 
-WINDOW = 4
-"""Owed messages in flight to one role: the actor system stalls a sender at about twenty."""
+WINDOW = 16
+"""Owed messages in flight to one role. The host puts those of one turn into few posts; posts have a credit of their
+own, for the actor system stalls a sender at about twenty."""
 
 RESEND_NS = 250_000_000
 RESEND_TIMER = "shell.resend"
@@ -70,6 +71,7 @@ class Shell(Generic[S]):
         self._snapshot_seq = 0
         self._sent_up_to: dict[str, int] = {}
         self._resend_stands = False
+        self._heads: dict[str, int] = {}
         self._acked_up_to: dict[str, Envelope] = {}
         self._trim_stands = False
         self._volatile = 0
@@ -133,6 +135,10 @@ class Shell(Generic[S]):
     def peer_changed(self, role: str) -> None:
         """A new incarnation of `role` is there: what it is owed goes out again at once."""
         self._sent_up_to.pop(role, None)
+        self._pump(role)
+
+    def credit_returned(self, role: str) -> None:
+        """The transport takes more for `role`: what it refused before goes on."""
         self._pump(role)
 
     def take(self, envelope: Envelope) -> None:
@@ -271,17 +277,25 @@ class Shell(Generic[S]):
         self._snapshot_if_due()
 
     def _resend(self) -> None:
+        """Send again where nothing was acknowledged since the timer began: a slow receiver is not to get all twice."""
         self._resend_stands = False
         for target in self.core.outbox:
-            if self._unacknowledged(target):
+            left = self._unacknowledged(target)
+            if not left:
+                continue
+            if self._heads.get(target) == left[0].delivery_seq:
                 self.count("resent_owed")
                 self._sent_up_to.pop(target, None)
-                self._pump(target)
+            self._pump(target)
         self._resend_later()
 
     def _resend_later(self) -> None:
         """Start the timer unless it runs: moved by each new message, it would never fire under steady traffic."""
-        if not self._resend_stands and any(self._unacknowledged(target) for target in self.core.outbox):
+        if self._resend_stands:
+            return
+        left = ((target, self._unacknowledged(target)) for target in self.core.outbox)
+        self._heads = {target: owed[0].delivery_seq for target, owed in left if owed}
+        if self._heads:
             self._resend_stands = True
             self.ports.timers.start(RESEND_TIMER, RESEND_NS)
 

@@ -96,6 +96,18 @@ BENCHMARKS = (
     ),
     Benchmark("orders", "benchmarks.order_path:orders", "the same steps in one process", "signal → order bytes"),
     Benchmark(
+        "order_reports",
+        "benchmarks.order_reports:reports",
+        "ib_insync and one append in one process",
+        "a cancel at the venue → visible to the allocator",
+    ),
+    Benchmark(
+        "broker_recovery",
+        "benchmarks.order_reports:recovery",
+        "a bare client's read of the same orders",
+        "broker killed with 1,000 open orders → gate open",
+    ),
+    Benchmark(
         "tree_restart", "benchmarks.tree_restart:tree_restart", "cold start", "root, admin, Redis killed → serving"
     ),
     Benchmark(

@@ -89,6 +89,7 @@ class ActorHost(CrashOnlyActor):
         """Around every way in, a message, a timer or the driver's descriptor: the note says what failed."""
         try:
             yield
+            self._flush()
         except LedgerAway as error:
             self._end(ExitReason.DEPENDENCY_DOWN, str(error))
         except Fenced as error:
@@ -96,6 +97,10 @@ class ActorHost(CrashOnlyActor):
         except Exception:
             self._end(ExitReason.CRASHED, traceback.format_exc())
             raise
+
+    def _flush(self) -> None:
+        if hasattr(self, "_transport"):
+            self._transport.flush()
 
     def _dispatch(self, message: object, sender: object) -> None:
         if self._start is None:
@@ -106,10 +111,12 @@ class ActorHost(CrashOnlyActor):
             return
         match message:
             case Post():
-                self._shell.take(message.envelope)
+                for envelope in message.envelopes:
+                    self._shell.take(envelope)
                 self._transport.handled(message, sender)
             case Seen():
                 self._transport.seen(message)
+                self._shell.credit_returned(message.role)
             case Beat(role=role, incarnation=incarnation, nonce=nonce) if self._is_me(role, incarnation):
                 if self._assembly.driver is None:
                     self._answer_beat(nonce)
@@ -229,6 +236,7 @@ class ActorHost(CrashOnlyActor):
                     self._progress = event.progress
                 else:
                     self._take_event(event)
+                    self._flush()  # an event's news does not wait for the next event
 
     def _take_event(self, event: AnyMessage) -> None:
         ts_event_ns = getattr(event, "ts_event_ns", 0)

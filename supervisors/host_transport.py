@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from actors.adapters.fault_plan import Delayed, FaultPlan
-from actors.messages import AnyMessage, Envelope
+from actors.messages import Acknowledged, AnyMessage, Envelope
 from supervisors.lifecycle import Peer, Peers, Post, Seen
 from supervisors.transport_credit import ReceiveCount, SendCredit
 
@@ -18,9 +18,25 @@ if TYPE_CHECKING:
 
 HELD_MAX = 32
 
+BATCH_MAX = 32
+"""Envelopes of one post: what the actor system costs, a post at a time, is then no longer what a backlog waits for."""
+
+
+class Batch(msgspec.Struct):
+    """Envelopes that wait for the end of the turn, under the credit that the first of them took."""
+
+    address: object
+    number: int
+    envelopes: list[Envelope]
+
 
 class HostTransport:
-    """Sends envelopes to whoever holds a role by the newest table, within that peer's credit."""
+    """Sends envelopes to whoever holds a role by the newest table, within that peer's credit.
+
+    The first of a turn to a peer leaves at once; those after it, in one post at `flush`, which ends the turn, or as
+    soon as they are `BATCH_MAX`. An acknowledgement always waits, and takes the place of one before it: it speaks for
+    all up to its number. A process that dies in between has lost what it would have lost a moment earlier.
+    """
 
     def __init__(self, host: ActorHost, role: str, faults: FaultPlan | None = None) -> None:
         self._host = host
@@ -32,12 +48,15 @@ class HostTransport:
         self.credit = SendCredit()
         self.received = ReceiveCount()
         self.refused: dict[str, int] = {}
+        self._told: set[str] = set()
+        self._batches: dict[str, Batch] = {}
 
     def learn(self, peers: Peers) -> list[str]:
         """Take a newer table; return the roles whose incarnation changed."""
         if peers.version <= self._version:
             return []
         self._version = peers.version
+        self.flush()  # to those for whom it was numbered
         table = {peer.role: peer for peer in peers.table}
         changed = [
             role
@@ -86,13 +105,33 @@ class HostTransport:
         peer = self._table.get(envelope.target)
         if peer is None:
             return self._hold(envelope)
-        number = self.credit.take(envelope.target, time.monotonic_ns())
-        if number is None:
-            self.refused[envelope.target] = self.refused.get(envelope.target, 0) + 1
-            return False
         stamped = msgspec.structs.replace(envelope, target_epoch=peer.epoch)
-        self._host.send(peer.address, Post(self._role, self._host.epoch, number, stamped))
+        batch = self._batches.get(envelope.target)
+        if batch is None:
+            number = self.credit.take(envelope.target, time.monotonic_ns())
+            if number is None:
+                self.refused[envelope.target] = self.refused.get(envelope.target, 0) + 1
+                return False
+            batch = self._batches[envelope.target] = Batch(peer.address, number, [])
+        waiting, is_ack = batch.envelopes, isinstance(envelope.body, Acknowledged)
+        if is_ack and waiting and isinstance(waiting[-1].body, Acknowledged):
+            waiting[-1] = stamped
+            return True
+        waiting.append(stamped)
+        at_once = not is_ack and envelope.target not in self._told
+        if at_once or len(waiting) >= BATCH_MAX:
+            self._told.add(envelope.target)
+            self._post(self._batches.pop(envelope.target))
         return True
+
+    def flush(self) -> None:
+        """End the turn: what waits leaves."""
+        self._told.clear()
+        for target in tuple(self._batches):
+            self._post(self._batches.pop(target))
+
+    def _post(self, batch: Batch) -> None:
+        self._host.send(batch.address, Post(self._role, self._host.epoch, batch.number, tuple(batch.envelopes)))
 
     def handled(self, post: Post, sender: object) -> None:
         """Say so to its sender where that is due."""

@@ -114,7 +114,7 @@ class Peers(Control, frozen=True):
 
 
 class Post(Control, frozen=True):
-    """An envelope on its way between two hosts, with what transport credit is counted by.
+    """Envelopes on their way between two hosts, in order, with what transport credit is counted by.
 
     `number` counts all that this incarnation of the sender sent to this one of the target, from 1. The envelope's own
     epoch will not do: one that is owed since before a restart carries the old.
@@ -123,7 +123,7 @@ class Post(Control, frozen=True):
     sender: str
     sender_epoch: int
     number: int
-    envelope: Envelope
+    envelopes: tuple[Envelope, ...]
 
 
 class Seen(Control, frozen=True):

@@ -160,17 +160,17 @@ def from_other(
 # ---- what is owed
 
 
-def test_at_most_four_owed_messages_are_on_their_way_and_each_acknowledgement_lets_the_next_go() -> None:
+def test_at_most_a_window_of_owed_messages_is_on_its_way_and_each_acknowledgement_lets_the_next_go() -> None:
     world = World()
     shell = world.life()
-    for px in range(1, 8):
+    for px in range(1, WINDOW + 4):
         shell.driver_event(price(px))
     assert world.owed() == [(n, n) for n in range(1, WINDOW + 1)]
     shell.take(acknowledged(2))
-    assert world.owed() == [(n, n) for n in range(1, 7)]
+    assert world.owed() == [(n, n) for n in range(1, WINDOW + 3)]
     shell.take(acknowledged(6))
-    assert world.owed() == [(n, n) for n in range(1, 8)]
-    shell.take(acknowledged(7))
+    assert world.owed() == [(n, n) for n in range(1, WINDOW + 4)]
+    shell.take(acknowledged(WINDOW + 3))
     shell.timer_fired(TRIM_TIMER)
     assert shell.core.outbox == {}
 
@@ -178,13 +178,13 @@ def test_at_most_four_owed_messages_are_on_their_way_and_each_acknowledgement_le
 def test_what_stays_unacknowledged_goes_out_again_when_the_timer_fires() -> None:
     world = World()
     shell = world.life()
-    for px in range(1, 7):
+    for px in range(1, WINDOW + 3):
         shell.driver_event(price(px))
     world.out.clear()
     shell.timer_fired(RESEND_TIMER)
-    assert world.owed() == [(1, 1), (2, 2), (3, 3), (4, 4)]
+    assert world.owed() == [(n, n) for n in range(1, WINDOW + 1)]
     assert shell.counters["resent_owed"] == 1
-    shell.take(acknowledged(6))
+    shell.take(acknowledged(WINDOW + 2))
     world.timers.clear()
     shell.timer_fired(RESEND_TIMER)
     assert world.timers == [], "nothing owed, no timer"
@@ -224,7 +224,7 @@ def test_what_was_owed_at_death_goes_out_after_recovery_in_its_order_with_its_id
     ids = {one.delivery_seq: one.message_id for one in world.out if one.delivery_seq}
     world.out.clear()
     second = world.life()
-    assert world.owed() == [(2, 2), (3, 3), (4, 4), (5, 5)]
+    assert world.owed() == [(n, n) for n in range(2, 7)]
     assert all(one.message_id == ids[one.delivery_seq] for one in world.out if one.delivery_seq in ids)
     assert second.core == msgspec.structs.replace(first.core, seq=second.core.seq)
     second.driver_event(price(9))
@@ -243,6 +243,8 @@ def test_acknowledgements_are_journaled_together_and_hold_up_nothing() -> None:
     assert world.owed() == [(n, n) for n in range(1, 8)], "each lets the next go"
     assert len(world.journal) == entries
     assert [name for name, _ in world.timers].count(TRIM_TIMER) == 1
+    shell.timer_fired(RESEND_TIMER)
+    assert world.owed()[7:] == [], "it made progress since the timer began"
     shell.timer_fired(RESEND_TIMER)
     assert world.owed()[7:] == [(n, n) for n in range(4, 8)], "what is acknowledged does not go out again"
     shell.timer_fired(TRIM_TIMER)
@@ -422,3 +424,29 @@ def test_timers_of_the_role_reach_its_reducer() -> None:
     shell.role.reduce = spy  # type: ignore[method-assign]
     shell.timer_fired("role.timer")
     assert seen == [TimerFired("role.timer")]
+
+
+def test_what_a_slow_receiver_still_acknowledges_is_not_sent_twice() -> None:
+    world = World()
+    shell = world.life()
+    for px in range(1, WINDOW + 1):
+        shell.driver_event(price(px))
+    shell.take(acknowledged(1))
+    world.out.clear()
+    shell.timer_fired(RESEND_TIMER)
+    assert world.owed() == [], "it made progress"
+    shell.timer_fired(RESEND_TIMER)
+    assert world.owed() == [(n, n) for n in range(2, WINDOW + 1)], "and then none"
+
+
+def test_what_found_no_credit_goes_out_when_there_is_some_and_not_a_timer_later() -> None:
+    world = World()
+    shell = world.life()
+    world.away.add("listener")
+    shell.driver_event(price(1))
+    assert world.owed() == []
+    world.away.clear()
+    shell.credit_returned("listener")
+    assert world.owed() == [(1, 1)]
+    shell.credit_returned("listener")
+    assert world.owed() == [(1, 1)]

@@ -418,3 +418,33 @@ def test_a_person_may_have_everything_compared_at_once(engine: MadeRun, command:
     assert view["read_full_ns"] >= began_ns
     assert (view["findings"], view["failed"]) == ([], [])
     assert "divergences: none" in command("reconcile", "--now", *at(engine))[1]
+
+
+@pytest.mark.process
+def test_an_order_placed_by_hand_stands_as_a_divergence_over_a_kill_until_it_is_gone(
+    engine: MadeRun, command: Command
+) -> None:
+    def read(*options: str) -> tuple[int, dict[str, list[dict[str, object]]]]:
+        code, out, _ = command("reconcile", *options, "--json", *at(engine))
+        return code, json.loads(out)
+
+    placed = engine.gateway("manual_order", symbol="IBM", action="BUY", qty="1", order_type="LMT", limit_px="1")
+    order = placed["order"]
+    assert isinstance(order, dict)
+    perm_id = order["perm_id"]
+    try:
+        code, view = read("--now")
+        (found,) = [one for one in view["findings"] if one["kind"] == "external_order"]
+        assert (code, found["subject"], found["confirmed"], found["blocks"]) == (1, f"perm:{perm_id}", True, False)
+        old = engine.pids()["reconciler"]
+        os.kill(old, 9)
+        engine.wait(lambda: engine.all_serve() and engine.pids()["reconciler"] != old, 60, "another reconciler")
+        code, view = read("--now")
+        (again,) = [one for one in view["findings"] if one["kind"] == "external_order"]
+        assert (code, again["first_ns"]) == (1, found["first_ns"])
+        assert again["last_ns"] > found["last_ns"]  # type: ignore[operator]
+    finally:
+        engine.gateway("cancel_order", perm_id=perm_id)
+    code, view = read("--now")
+    assert code == 0, view
+    assert f"perm:{perm_id}" in {one["subject"] for one in view["cleared"]}

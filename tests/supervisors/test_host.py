@@ -19,7 +19,7 @@ from supervisors.lifecycle import *
 from supervisors.lifeline import ProcessIdentity
 from supervisors.spec import ChildSpec, RestartType
 
-post = Post("book", 1, 1, Envelope("a", "", "", "book", "allocator", 1, 0, TimerFired("a")))
+post = Post("book", 1, 1, (Envelope("a", "", "", "book", "allocator", 1, 0, TimerFired("a")),))
 host = ActorHost()
 for message in (post, StopActor("allocator", 1, 1.0), Beat("allocator", 1, 7), Peers(1, ()), object()):
     host.on_message(message, None)
