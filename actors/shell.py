@@ -35,7 +35,7 @@ from actors.snapshot import SnapshotDamaged, decode_snapshot, encode_snapshot
 
 S = TypeVar("S")
 
-WINDOW = 16
+WINDOW = 8
 """Owed messages in flight to one role. The host puts those of one turn into few posts; posts have a credit of their
 own, for the actor system stalls a sender at about twenty."""
 

@@ -149,6 +149,7 @@ def _place(engine: EngineRun, brackets: int) -> None:
         60,
         f"{brackets} brackets work",
     )
+    engine.wait(lambda: not engine.status().counters["broker.paper"].get("owed"), 60, "nobody is owed any news")
 
 
 def _records(engine: EngineRun, role: str, first: str = "-") -> list[JournalRecord]:
