@@ -18,6 +18,7 @@ from actors.messages import (
     CancelVenueOrder,
     CommissionReported,
     ExecutionReported,
+    ModifyOrder,
     OrderReported,
     QueryVenue,
     SessionLost,
@@ -387,3 +388,21 @@ def test_latency_from_post_to_written(tmp_path: Path) -> None:
         p50, p99 = statistics.median(rest), rest[int(0.99 * len(rest))]
         print(f"post → written, µs: p50 {p50:.0f}, p99 {p99:.0f}, first (resolves the contract) {taken_us[0]:.0f}")
         assert len(bench.of(SubmitNotSent)) == 0
+
+
+def test_a_change_reaches_the_gateway_under_the_orders_own_id_and_one_that_cannot_be_sent_says_so(
+    gateway: GatewayProcess, bench: Bench
+) -> None:
+    session = bench.opened()
+    command = bracket(session, entry_px="480.00", stop_px="470.00")
+    stop = command.tickets[2]
+    bench.driver.post(command)
+    bench.until(lambda: statuses(bench, stop.client_order_id)[-1:] == ["PreSubmitted"])
+    smaller = msgspec.structs.replace(stop, qty=stop.qty // 2, parent_order_id=0)
+    bench.driver.post(ModifyOrder(session.session_id, smaller))
+    bench.wait(OrderReported, lambda told: told.client_order_id == stop.client_order_id and told.qty == smaller.qty)
+    assert [row["qty"] for row in gateway.orders() if row["order_ref"] == stop.client_order_id] == ["5"]
+    bench.driver.post(ModifyOrder("another", smaller))
+    told = bench.wait(VenueErrorReported, lambda error: error.code == NOT_CONNECTED_CODE)
+    assert told.venue_order_id == stop.venue_order_id
+    assert "change not sent" in told.text
