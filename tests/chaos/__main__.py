@@ -22,7 +22,7 @@ from tests.chaos.orders import Told, run_orders
 from tests.chaos.points import SENDS, crash_points, run_plan
 
 POINTS_A_RUN = 20
-SUBMITTED_MIN = 0.7
+SUBMITTED_MIN = STRUCK_MIN = 0.7
 
 
 def main() -> int:
@@ -75,7 +75,7 @@ def _cycles(arguments: argparse.Namespace) -> int:
 
 
 def _orders(arguments: argparse.Namespace) -> int:
-    """Fails, too, where less than `SUBMITTED_MIN` of the signals became orders: refusing all would pass else."""
+    """Fails, too, where too few signals became orders or too few deaths were died: doing nothing would pass else."""
     failed, told = 0, Told(arguments.say)
     seeds = range(arguments.seed, arguments.seed + -(-arguments.runs // BATCH))
     for batch, seed in enumerate(seeds):
@@ -89,7 +89,10 @@ def _orders(arguments: argparse.Namespace) -> int:
         failed += not _run(f"seed {seed}", command, seed, once)
     print(told)
     if told.outcomes["submitted"] < SUBMITTED_MIN * told.outcomes.total():
-        print("FAILED: most signals did not become orders")
+        print("FAILED: too many signals did not become orders")
+        failed += 1
+    if told.struck.total() < STRUCK_MIN * told.planned.total():
+        print("FAILED: too many moments did not come")
         failed += 1
     return failed
 

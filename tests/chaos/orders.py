@@ -82,6 +82,7 @@ class OrderChaos:
         strike, began = self.strikes[index], time.monotonic()
         self.symbol, self.sign = self.random.choice(sorted(PRICES)), self.random.choice((1, -1))
         self.exit_at = self.random.choice((6, -6))
+        self.engine.wait_serving(90)
         self._there(self._rest, "the gateway takes a price")
         pids = self.engine.pids()
         hit = False
@@ -175,9 +176,17 @@ class OrderChaos:
         return False
 
     def _killed(self, strike: Strike, victim: int) -> bool:
-        if strike.victim != strike.place.role:
-            assert runs(victim), f"{strike.victim} died before it was killed"
-            os.kill(victim, signal.SIGKILL)
+        """True once the victim is dead by this strike. One that was replaced meanwhile is killed in its successor."""
+        if strike.victim == strike.place.role:
+            return True
+        if not runs(victim):
+            try:
+                victim = self.engine.pids().get(strike.victim, 0)
+            except AWAY:
+                victim = 0
+        if not victim or not runs(victim):
+            return False
+        os.kill(victim, signal.SIGKILL)
         return True
 
     # ---- looking

@@ -15,7 +15,7 @@ SHARE = 9
 
 
 @pytest.mark.process
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 def test_brackets_of_which_each_saw_a_death_are_whole_and_the_books_the_gateways(tmp_path: Path) -> None:
     print(f"seed {SEED}")
     told = Told(say=True)
