@@ -13,7 +13,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from config.schema import FaultRule
-from tests.chaos.books import assert_equal_to_the_gateway, assert_one_outcome_each, number, rows, settle
+from tests.chaos.books import STATES, assert_equal_to_the_gateway, assert_one_outcome_each, number, rows, settle
 from tests.chaos.engine_process import EngineRun, runs
 from tests.chaos.load import AWAY, PRICES, QUIET, Load
 from tests.chaos.order_plan import STEPS, VICTIMS, Strike
@@ -145,6 +145,10 @@ class OrderChaos:
         orders = rows(self.engine, "list_orders", "orders")
         return {refs[str(order["order_ref"])]: order for order in orders if order["order_ref"] in refs}
 
+    def _told_of_all(self) -> bool:
+        ours = {str(o["leg"]): o["state"] for o in self.engine.orders().values() if o["signal_id"] == self.name}
+        return all(ours[leg] in STATES[str(order["status"])] for leg, order in self._family().items())
+
     # ---- the strike
 
     def _arm(self, index: int, strike: Strike) -> None:
@@ -193,6 +197,8 @@ class OrderChaos:
 
     def _compare(self) -> None:
         self._there(lambda: self.engine.gateway("clear"), "the gateway's faults end")
+        # A broker that stood still has not heard of its gateway's death yet, and shows a picture that looks settled.
+        self._there(self._told_of_all, "our orders end as the gateway's did")
         settle(self.engine, self.load.published)
         assert_equal_to_the_gateway(self.engine)
         assert_one_outcome_each(self.engine, self.load.published)
