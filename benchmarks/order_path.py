@@ -42,7 +42,15 @@ WARM_UP = len(SYMBOLS)
 MS = 1e6
 MANY = ("fund.max_open_brackets=100000", "fund.max_gross_notional=1000000000", "fund.max_position_notional=100000000")
 NO_LIMITS = ("risk.rejects_max=0", "risk.ack_slow_max=0", "risk.daily_loss_max=0")
-STILL = ("momentum.enabled=false", "venues.gateway.walk=false", "fund.fraction=0.01", *MANY, *NO_LIMITS)
+STILL = (
+    "momentum.enabled=false",
+    "venues.gateway.walk=false",
+    "fund.fraction=0.01",
+    "pre_trade.collar_bps=0",
+    "pre_trade.exit_collar_bps=0",
+    *MANY,
+    *NO_LIMITS,
+)
 QUIET = ("venues.exchange.rate_per_s=1", "venues.exchange.opportunity_every_s=0")
 
 
