@@ -11,6 +11,7 @@ from msgspec import Meta
 from config.limits import AMOUNT_MAX, Bps, Count, Milliseconds, PositiveCount, Seconds, SecondsOrNone
 from config.section import Section
 
+TriggerMethod = Annotated[int, Meta(ge=0, le=8)]
 Hour = Annotated[int, Meta(ge=0, le=23)]
 IgnoredSymbols = Annotated[tuple[str, ...], Meta(max_length=1_000)]
 
@@ -46,6 +47,19 @@ class PreTrade(Section, frozen=True):
     collar_bps: Bps = 500.0
     exit_collar_bps: Bps = 5_000.0
     duplicate_s: SecondsOrNone = 0.0
+
+
+class Orders(Section, frozen=True):
+    """How a bracket's exits are asked for and mended.
+
+    `stop_trigger_method`: IB's number of the price that elects a stop, 0 its own choice. A stop that the venue dropped
+    is put back where `replace_missing_stop`; so, and a wrong quantity, at most `exit_tries_max` times, then an alarm.
+    """
+
+    exits_outside_rth: bool = False
+    stop_trigger_method: TriggerMethod = 0
+    replace_missing_stop: bool = True
+    exit_tries_max: PositiveCount = 3
 
 
 class Sentinel(Section, frozen=True):
