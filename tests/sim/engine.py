@@ -65,7 +65,11 @@ def engine_simulation(seed: int, steps: int = 600) -> Engine:
     """Assemble it."""
     engine = Engine(seed, steps)
     engine.add(Allocator(AllocatorSettings()), lambda incarnation: SignalReader(incarnation, engine.stream))
-    engine.add(Broker(BrokerSettings()), lambda incarnation: BrokerDriver(incarnation, engine.gateway))
+    # What puts a stop back is tried in `tests/actors/test_order_failures.py`; here an intent is the allocator's alone.
+    engine.add(
+        Broker(BrokerSettings(replace_missing_stop=False)),
+        lambda incarnation: BrokerDriver(incarnation, engine.gateway),
+    )
     engine.add(Reconciler(ReconcilerSettings()), lambda incarnation: NoDriver())
     engine.laws.append(OrderLaws(engine, engine.gateway, BROKER, ALLOCATOR))
     engine.laws.append(SignalLaws(engine))
