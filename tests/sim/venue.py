@@ -119,6 +119,16 @@ class Venue:
         else:
             self._end(order, "Cancelled")
 
+    def modify(self, client_id: int, ticket: OrderTicket, session_id: str) -> None:
+        """Take one placeOrder message that is meant to change an order; under an id that is free it is a new one."""
+        order = self.orders.get((self.generation, client_id, ticket.venue_order_id))
+        if order is None or order.ticket.client_order_id != ticket.client_order_id or order.status in DONE:
+            self.place(client_id, ticket, session_id)
+            return
+        terms = {"qty": ticket.qty, "limit_px": ticket.limit_px, "stop_px": ticket.stop_px}
+        order.ticket = msgspec.structs.replace(order.ticket, **terms)
+        self.changed(order)
+
     def _modify(self, order: VenueOrder, ticket: OrderTicket) -> None:
         if order.status in DONE:
             self.refused(order.client_id, ticket.venue_order_id, 104, f"Cannot modify a {order.status} order")

@@ -14,6 +14,7 @@ from actors.messages import (
     CancelVenueOrder,
     CommissionReported,
     ExecutionReported,
+    ModifyOrder,
     OrderReported,
     OrderTicket,
     QueryVenue,
@@ -230,6 +231,8 @@ class BrokerDriver:
                 self._submit(command)
             case CancelVenueOrder():
                 self._cancel(command)
+            case ModifyOrder():
+                self._modify(command)
             case QueryVenue():
                 self._query(command)
             case _:
@@ -264,6 +267,14 @@ class BrokerDriver:
         if session is not None and session.session_id == command.session_id:
             order_id = command.venue_order_id
             session.write(f"cancelOrder {order_id}", lambda: venue.cancel(CLIENT_ID, order_id))
+
+    def _modify(self, command: ModifyOrder) -> None:
+        session, venue, ticket = self.session, self.gateway.venue, command.ticket
+        if session is not None and session.session_id == command.session_id:
+            order_id = ticket.venue_order_id
+            session.write(
+                f"placeOrder {order_id}, changed", lambda: venue.modify(CLIENT_ID, ticket, command.session_id)
+            )
 
     def _query(self, command: QueryVenue) -> None:
         session = self.session
