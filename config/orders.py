@@ -49,17 +49,17 @@ class PreTrade(Section, frozen=True):
     duplicate_s: SecondsOrNone = 0.0
 
 
-class Orders(Section, frozen=True):
+class Exits(Section, frozen=True):
     """How a bracket's exits are asked for and mended.
 
     `stop_trigger_method`: IB's number of the price that elects a stop, 0 its own choice. A stop that the venue dropped
-    is put back where `replace_missing_stop`; so, and a wrong quantity, at most `exit_tries_max` times, then an alarm.
+    is put back where `replace_missing_stop`; so, and a wrong quantity, at most `tries_max` times, then an alarm.
     """
 
-    exits_outside_rth: bool = False
+    outside_rth: bool = False
     stop_trigger_method: TriggerMethod = 0
     replace_missing_stop: bool = True
-    exit_tries_max: PositiveCount = 3
+    tries_max: PositiveCount = 3
 
 
 class Sentinel(Section, frozen=True):

@@ -36,7 +36,7 @@ from config.limits import (
     Symbols,
     TimeOfDay,
 )
-from config.orders import Orders, PreTrade, Reconciler, Risk, Sentinel, faults_of_risk
+from config.orders import Exits, PreTrade, Reconciler, Risk, Sentinel, faults_of_risk
 from config.section import Section
 
 
@@ -217,7 +217,7 @@ class Settings(Section, frozen=True):
     gateway: Gateway = Gateway()
     fund: Fund = Fund()
     reconciler: Reconciler = Reconciler()
-    orders: Orders = Orders()
+    exits: Exits = Exits()
     sentinel: Sentinel = Sentinel()
     pre_trade: PreTrade = PreTrade()
     risk: Risk = Risk()

@@ -84,7 +84,7 @@ def executor(context: BuildContext) -> Assembly:
 
 def broker(context: BuildContext) -> Assembly:
     """The one broker of the first form: IB, paper."""
-    gateway, fund, orders = context.settings.gateway, context.settings.fund, context.settings.orders
+    gateway, fund, exits = context.settings.gateway, context.settings.fund, context.settings.exits
     role = Broker(
         BrokerSettings(
             name=context.role,
@@ -92,10 +92,10 @@ def broker(context: BuildContext) -> Assembly:
             account=gateway.account,
             watchers=WATCHERS,
             external_orders=ExternalOrders(context.settings.reconciler.external_orders),
-            exits_outside_rth=orders.exits_outside_rth,
-            stop_trigger_method=orders.stop_trigger_method,
-            replace_missing_stop=orders.replace_missing_stop,
-            exit_tries_max=orders.exit_tries_max,
+            exits_outside_rth=exits.outside_rth,
+            stop_trigger_method=exits.stop_trigger_method,
+            replace_missing_stop=exits.replace_missing_stop,
+            exit_tries_max=exits.tries_max,
             restart_at_ns=_time_of_day_ns(gateway.restart_at),
             restart_ns=0 if context.settings.venues.embedded else _ns(gateway.restart_window_s),
         )
