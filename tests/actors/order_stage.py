@@ -172,7 +172,9 @@ class Stage:
         return {order.leg.value: order for order in self.broker.state.families[intent_id].orders}
 
     def states(self, intent_id: str) -> list[str]:
-        return [order.state.value for order in self.broker.state.families[intent_id].orders]
+        """Entry, take-profit, stop; while the broker holds the intent back, that."""
+        family = self.broker.state.families.get(intent_id)
+        return ["held"] * 3 if family is None else [order.state.value for order in family.orders]
 
     def all_orders(self) -> dict[str, Order]:
         families = self.broker.state.families.values()
