@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -51,22 +52,35 @@ def assert_flat(engine: EngineRun) -> None:
     assert halt.flatten
 
 
-def flatten(engine: EngineRun) -> subprocess.Popen[str]:
-    command = engine.command("flatten", "a test", "--timeout-s", "120")
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+class Flatten:
+    """The command as a process. It writes to a file: a pipe would stay open in what a killed command leaves behind."""
+
+    def __init__(self, engine: EngineRun) -> None:
+        command = engine.command("flatten", "a test", "--timeout-s", "120")
+        self._output = Path(tempfile.mkstemp(prefix="flatten-", suffix=".txt", dir=engine.run_dir.parent)[1])
+        with self._output.open("w") as output:
+            self.process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+
+    def failed(self) -> bool:
+        return bool(self.process.poll())
+
+    def text(self) -> str:
+        return self._output.read_text()
+
+    def ended(self) -> str:
+        self.process.wait(timeout=150)
+        assert self.process.returncode == 0, self.text()
+        assert "flat by the broker's records" in self.text()
+        return self.text()
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait(timeout=30)
 
 
-def latched(engine: EngineRun, command: subprocess.Popen[str]) -> bool:
-    if command.poll():
-        raise AssertionError(command.communicate()[0])
+def latched(engine: EngineRun, command: Flatten) -> bool:
+    assert not command.failed(), command.text()
     return engine.status().halt is not None
-
-
-def ended(command: subprocess.Popen[str]) -> str:
-    text, _ = command.communicate(timeout=150)
-    assert command.returncode == 0, text
-    assert "flat by the broker's records" in text
-    return text
 
 
 @pytest.mark.parametrize("killed", ["broker.paper", "gateway", "stopped allocator"])
@@ -76,14 +90,14 @@ def test_everything_is_closed_at_the_gateway(trading: tuple[EngineRun, Load], ki
     stopped = engine.pids()["allocator"] if killed.startswith("stopped") else 0
     if stopped:
         os.kill(stopped, signal.SIGSTOP)
-    command = flatten(engine)
+    command = Flatten(engine)
     engine.wait(lambda: latched(engine, command), 60, "the latch")
     if killed == "gateway":
         os.kill(engine.pids()["gateway"], signal.SIGKILL)
     elif killed and not stopped:
         kill_role(engine, killed)
         load.price("MSFT", "-6")  # its stop fills while nobody here listens
-    ended(command)
+    command.ended()
     assert_flat(engine)
     assert not engine.positions()
     assert "flat" in [line["kind"] for line in lines(engine, "incidents")]
@@ -97,7 +111,7 @@ def test_it_works_where_the_whole_tree_dies_in_the_middle_the_command_too_and_fr
     with EngineRun(tmp_path / "run", *QUIET, *FAST, *QUICK) as engine:
         engine.wait_serving()
         opened(engine, Load(engine, 2))
-        first = flatten(engine)
+        first = Flatten(engine)
         engine.wait(lambda: latched(engine, first), 60, "the latch")
         assert engine.process is not None
         engine.process.kill()
@@ -105,12 +119,11 @@ def test_it_works_where_the_whole_tree_dies_in_the_middle_the_command_too_and_fr
         engine.process = None
 
         def taken_over() -> bool:
-            return read_engine_file(engine.settings).pid == first.pid or first.poll() is not None
+            return read_engine_file(engine.settings).pid == first.process.pid or first.process.poll() is not None
 
         engine.wait(taken_over, 60, "the command runs a tree of its own, or is done")
         first.kill()
-        first.communicate()
-        assert "no engine runs here" in ended(flatten(engine))
+        assert "no engine runs here" in Flatten(engine).ended()
         engine.start()
         engine.wait_serving()
         engine.wait(lambda: engine.gateway("walk", on=False), 30, "the gateway serves")
