@@ -80,11 +80,14 @@ assert compiled() == first, f"compiled again for the engine's own types: {compil
 """
 
 
+@pytest.mark.timeout(600)
 def test_warm_compiles_every_kernel_for_the_types_that_the_engine_uses_and_import_none() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    # Without a cache what a kernel calls is compiled on its own too, for the types of that call: those are not counted.
+    for script in ("from kernels import warm; warm.warm()", SCRIPT):
+        done = subprocess.run(
+            [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=280, check=False
+        )
+        assert done.returncode == 0, done.stderr
 
 
 def compiled_imports(path: Path) -> list[Path]:
