@@ -139,6 +139,34 @@ def test_malformed_frames_do_not_disturb_anyone(gateway: GatewayProcess) -> None
     healthy.close()
 
 
+def test_a_message_without_an_id_and_numbers_beyond_32_bits_are_errors_that_end_nobody(gateway: GatewayProcess) -> None:
+    client = RawClient(gateway.port)
+    client.start(1)
+    client.sync()
+    client.send("")
+    client.send(*place_fields(-5))
+    client.send(*place_fields(2**31))
+    client.send(3, "9" * 5_000)
+    client.send(7, 3, 41, 0, "", "soon", "", "", "", "")
+    client.send(9, 8, 42, "x")
+    told = [frame for frame in client.sync() if frame[0] == "4"]
+    assert [(frame[2], frame[3]) for frame in told] == [
+        ("-1", "505"),
+        ("-5", "321"),
+        ("-1", "320"),
+        ("-1", "320"),
+        ("41", "320"),
+        ("42", "320"),
+    ]
+    assert gateway.orders() == []
+    client.close()
+    beyond = RawClient(gateway.port)
+    beyond.send_bytes(b"API\0" + struct.pack(">I", 9) + b"v157..176" + framed(71, 2, 2**70, ""))
+    while beyond.next() is not None:
+        pass
+    beyond.close()
+
+
 def test_a_flood_is_told_error_100_and_closed(gateway: GatewayProcess) -> None:
     client = RawClient(gateway.port)
     client.start()
@@ -269,6 +297,9 @@ def test_the_control_port_answers_each_line_and_refuses_what_makes_no_sense(gate
         {"cmd": "fault", "kind": "inert_stop", "perm_id": 5},
         {"cmd": "walk", "on": True, "more": 1},
         {"cmd": "cancel_order", "perm_id": 5},
+        {"cmd": "manual_order", "symbol": "SPY", "action": "BUY", "qty": "NaN"},
+        {"cmd": "manual_order", "symbol": "SPY", "action": "BUY", "qty": 1, "order_type": "LMT", "limit_px": "sNaN"},
+        {"cmd": "manual_order", "symbol": "SPY", "action": "BUY", "qty": "1e999999"},
     ):
         assert gateway.control(command, ok=False)["ok"] is False, command
     with socket.create_connection(("127.0.0.1", gateway.control_port), 20) as raw:

@@ -33,6 +33,7 @@ from venues.gateway.wire import (
     split_fields,
     text_of,
     to_decimal,
+    to_int,
 )
 
 
@@ -83,6 +84,20 @@ def test_unset_numbers_are_none(text: str) -> None:
 def test_numbers_that_are_none_are_refused_by_name(text: str) -> None:
     with pytest.raises(WireError, match="lmtPrice"):
         to_decimal(text, "lmtPrice")
+
+
+@pytest.mark.parametrize("text", ["2147483648", "-2147483649", "9" * 5_000, "1_0", "\uff11", " 7", "1.0", "x"])
+def test_a_whole_number_has_32_bits_and_plain_digits(text: str) -> None:
+    with pytest.raises(WireError, match="clientId") as refused:
+        to_int(text, "clientId")
+    assert len(str(refused.value)) < 200
+
+
+@pytest.mark.parametrize("text", ["1_000", "\uff11", "9" * 5_000])
+def test_a_decimal_has_plain_digits_and_a_bound(text: str) -> None:
+    with pytest.raises(WireError, match="lmtPrice") as refused:
+        to_decimal(text, "lmtPrice")
+    assert len(str(refused.value)) < 200
 
 
 def test_the_openings_of_many_versions_agree_on_the_highest_common_one() -> None:

@@ -11,6 +11,7 @@ from venues.gateway.model import Order, Ticket
 Refusal = tuple[int, str]
 
 DUPLICATE_ID: Refusal = (103, "Duplicate order id")
+NO_SUCH_ID: Refusal = (321, "Error validating request.-'bF' : cause - A new order's id is above 0")
 FILLED: Refusal = (104, "Cannot modify a filled order.")
 MISMATCH: Refusal = (105, "Order being modified does not match original order")
 MISSING_PARENT: Refusal = (10006, "Missing parent order.")

@@ -11,7 +11,7 @@ from typing import assert_never
 import msgspec
 
 from venues.gateway import reports
-from venues.gateway.checks import PX_MAX, refusal_of
+from venues.gateway.checks import PX_MAX, QTY_MAX, refusal_of
 from venues.gateway.contracts import Instrument
 from venues.gateway.control_faults import clear_faults, run_fault
 from venues.gateway.core import GatewayCore
@@ -245,6 +245,9 @@ def _set_price(core: GatewayCore, command: SetPrice) -> Reply:
 
 
 def _place_by_hand(core: GatewayCore, command: PlaceByHand) -> Reply:
+    for name, number in (("qty", command.qty), ("limit_px", command.limit_px), ("stop_px", command.stop_px)):
+        if number is not None and not (number.is_finite() and abs(number) < QTY_MAX):
+            raise ValueError(f"{name}: {number} is no size or price. Remedy: a number below {QTY_MAX:f}")
     instrument = _instrument(core, command.symbol)
     core.look_at(instrument)
     ticket = Ticket(

@@ -19,7 +19,7 @@ from venues.gateway import replies, reports, state
 from venues.gateway.account import Account, AccountBase
 from venues.gateway.asked import PlaceOrder
 from venues.gateway.book import Arrival
-from venues.gateway.checks import NO_CONTRACT, refusal_of
+from venues.gateway.checks import NO_CONTRACT, NO_SUCH_ID, refusal_of
 from venues.gateway.contracts import Instrument
 from venues.gateway.engine import OrderEngine
 from venues.gateway.faults import MESSAGE_TEXTS, Fault, Faults
@@ -275,7 +275,7 @@ class GatewayCore:
 
     def _place(self, client: Client, request: PlaceOrder, *, beside: bool = False) -> None:
         if request.ticket.order_id == 0:
-            self.send_error(client, 0, 321, "Error validating request.-'bF' : cause - Order id 0 is no order's")
+            self.send_error(client, 0, *NO_SUCH_ID)
             return
         instrument = self.find(request.wanted)
         if instrument is None:

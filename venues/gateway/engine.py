@@ -78,6 +78,9 @@ class OrderEngine:
     def place(self, ticket: Ticket, now_ns: int) -> None:
         """Take a new ticket, or a change of the order that already has its id."""
         order = self.store.find(*ticket.key)
+        if order is None and ticket.order_id < 0:
+            self._refuse(ticket, checks.NO_SUCH_ID)
+            return
         if order is not None and (order.is_done or order.is_hidden):
             self._refuse(ticket, checks.FILLED if order.state is State.FILLED else checks.DUPLICATE_ID)
             return

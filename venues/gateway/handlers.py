@@ -31,9 +31,9 @@ from venues.gateway.asked import (
 from venues.gateway.core import GatewayCore
 from venues.gateway.faults import MESSAGE_TEXTS
 from venues.gateway.hours import time_text
-from venues.gateway.requests import read_request
+from venues.gateway.requests import PLACES_OF_IDS, read_request
 from venues.gateway.session import Client
-from venues.gateway.wire import WireError
+from venues.gateway.wire import WireError, to_int
 
 SUBSCRIPTIONS_MAX = 100
 """Account, summary, position and profit subscriptions a session may hold; error 322 beyond it."""
@@ -47,7 +47,7 @@ def handle(core: GatewayCore, client: Client, texts: list[str]) -> None:
         request = read_request(texts, client.version, client.client_id)
         fault = None
         if not isinstance(request, PlaceOrder):
-            fault = core.faults.on_request(client.client_id, int(texts[0]))
+            fault = core.faults.on_request(client.client_id, to_int(texts[0], "message id"))
         if fault is None:
             answer(core, client, request)
         elif fault.kind == "request_error":
@@ -65,10 +65,12 @@ def handle(core: GatewayCore, client: Client, texts: list[str]) -> None:
 
 
 def _id_of(texts: list[str]) -> int:
-    """Return the order id of an unreadable placeOrder, so that its client learns which one; else -1."""
-    if len(texts) > 1 and texts[0] == "3" and texts[1].isascii() and texts[1].isdigit():
-        return int(texts[1])
-    return -1
+    """Return the request's or order's id where it can be read, so that its client learns which one failed; else -1."""
+    try:
+        place = PLACES_OF_IDS[to_int(texts[0], "message id")]
+        return to_int(texts[place], "id")
+    except (WireError, LookupError):
+        return -1
 
 
 def answer(core: GatewayCore, client: Client, request: Request) -> None:

@@ -65,6 +65,11 @@ _CANCELS: Mapping[int, tuple[str, int]] = {
     95: ("pnl_single", 1),
 }
 """Message id → name and place of the request id."""
+PLACES_OF_IDS: Mapping[int, int] = {
+    **dict.fromkeys((3, 20, 22, 78, 79, 81, 83, 84, 86, 87, 88, 92, 94, 96, 97, 104), 1),
+    **dict.fromkeys((1, 4, 7, 9, 10, 50, 52, 54, 55, 62, 74, 76), 2),
+}
+"""Message id → place of the id that an error about it names."""
 
 _ECHOED = (layout.defaults(OPEN_ORDER).keys() | layout.defaults(COMPLETED_ORDER).keys()) - {
     *("orderId", "action", "totalQuantity", "orderType", "lmtPrice", "auxPrice", "tif", "ocaGroup", "ocaType"),

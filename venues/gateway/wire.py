@@ -6,6 +6,7 @@ split or join frames anywhere, so the reader keeps what is not yet whole. Nothin
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterable
 from decimal import Decimal, InvalidOperation
@@ -16,6 +17,10 @@ FRAME_BYTES_MAX = 1 << 20
 UNSET_DOUBLE = "1.7976931348623157E308"
 UNSET_INT = "2147483647"
 _LENGTH = struct.Struct(">I")
+_WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
+_INT_MAX = 2**31 - 1
+_SHOWN_MAX = 60
+"""Characters of a client's field that an error repeats."""
 
 
 class WireError(Exception):
@@ -94,11 +99,15 @@ def flag(value: bool) -> str:
 
 
 def to_int(text: str, name: str) -> int:
-    """Raises WireError naming the field; an empty text is 0, as IB reads it."""
-    try:
-        return int(text or 0)
-    except ValueError as error:
-        raise WireError(f"{name}: {text!r} is not a whole number") from error
+    """Raises WireError naming the field, also beyond 32 bits; an empty text is 0, as IB reads it."""
+    if not text:
+        return 0
+    if _WHOLE.fullmatch(text) is None:
+        raise WireError(f"{name}: {_shown(text)} is not a whole number")
+    number = int(text)
+    if not -_INT_MAX - 1 <= number <= _INT_MAX:
+        raise WireError(f"{name}: {text} is not a whole number of 32 bits")
+    return number
 
 
 def to_decimal(text: str, name: str) -> Decimal | None:
@@ -106,11 +115,15 @@ def to_decimal(text: str, name: str) -> Decimal | None:
     if text in ("", UNSET_DOUBLE, UNSET_INT, "1.7976931348623157e+308"):
         return None
     try:
-        number = Decimal(text)
+        number = Decimal(text if text.isascii() and "_" not in text else "")
     except InvalidOperation as error:
-        raise WireError(f"{name}: {text!r} is not a number") from error
+        raise WireError(f"{name}: {_shown(text)} is not a number") from error
     if not number.is_finite() or number.adjusted() > 15 or number.adjusted() < -15:
         if number.is_finite() and number == 0:
             return Decimal(0)
-        raise WireError(f"{name}: {text!r} is out of range")
+        raise WireError(f"{name}: {_shown(text)} is out of range")
     return number
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= _SHOWN_MAX else text[:_SHOWN_MAX] + "…")
