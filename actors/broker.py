@@ -1,10 +1,11 @@
 """The broker actor: intents out, the venue's claims in.
 
 Owns: our orders, executions and positions at one account, the ids drawn for them, the intents held back.
-Consumes: `PlaceBracket`, `PlaceExit`, `CancelOrders` and `ResolveIntent` (owed), gate grants, halts, its driver's
-reports. Emits: `SubmitOrders`, `ModifyOrder`, `CancelVenueOrder` and `QueryVenue` to the driver; `IntentOutcome`
-(owed) to who asked; `OrderChanged`, `PositionChanged`, `BracketClosed` (owed) to the allocator and the watchers;
-`BrokerSessionChanged` (owed) and `PicturesTaken` to the reconciler; projections `orders`, `positions`.
+Consumes: `PlaceBracket`, `PlaceExit`, `CancelOrders`, `CloseWithStop` and `ResolveIntent` (owed), gate grants, halts,
+its driver's reports. Emits: `SubmitOrders`, `ModifyOrder`, `CancelVenueOrder` and `QueryVenue` to the driver;
+`IntentOutcome` and `StopStands` (owed) to who asked; `OrderChanged`, `PositionChanged`, `BracketClosed` (owed) to the
+allocator and the watchers; `BrokerSessionChanged` (owed) and `PicturesTaken` to the reconciler; projections `orders`,
+`positions`.
 
 Invariants: orders are journaled as `pre_sent`, with account, client id, venue order ids and generation, before any
 byte is written; an intent is written at most once, plus at most one resend that the reconciler settled; ids are
@@ -28,6 +29,7 @@ from typing import assert_never
 
 import msgspec
 
+from actors.broker_at_market import AT_MARKET_TIMER, close_with_stop, look_up_refused, turn_on
 from actors.broker_cancels import CANCEL_TIMER, cancel, cancel_again
 from actors.broker_exits import EXITS_TIMER, alarm_exits_again, mend_exits, watch_exits
 from actors.broker_facts import fold_commission, fold_error, fold_execution, fold_read, fold_report
@@ -51,6 +53,7 @@ from actors.effects import ClearAlarm, Drive, Effect, Send, Severity, StartTimer
 from actors.messages import (
     BrokerSessionChanged,
     CancelOrders,
+    CloseWithStop,
     CommissionReported,
     Envelope,
     ExecutionReported,
@@ -85,6 +88,7 @@ BrokerInput = (
     PlaceBracket
     | PlaceExit
     | CancelOrders
+    | CloseWithStop
     | GrantGate
     | RevokeGate
     | HaltChanged
@@ -158,6 +162,8 @@ def _handle(turn: Turn, body: BrokerInput, correlation_id: str) -> None:
             place(turn, intent, correlation_id)
         case CancelOrders():
             cancel(turn, body)
+        case CloseWithStop():
+            close_with_stop(turn, body)
         case GrantGate():
             _granted(turn, body)
         case RevokeGate():
@@ -182,9 +188,11 @@ def _handle(turn: Turn, body: BrokerInput, correlation_id: str) -> None:
             fold_commission(turn, body)
         case VenueErrorReported():
             fold_error(turn, body)
+            look_up_refused(turn, body)
         case VenueRead():
             if _current(turn, body.session_id):
                 fold_read(turn, body)
+                turn_on(turn)
                 pictures = _pictures(turn, body)
                 turn.effects.append(Send(turn.settings.reconciler, pictures))
                 if turn.flatten:
@@ -283,6 +291,7 @@ def _recovered(turn: Turn) -> None:
         turn.effects.append(StartTimer(STUCK_TIMER, turn.settings.stuck_after_ns))
     if turn.cancels:
         turn.effects.append(StartTimer(CANCEL_TIMER, turn.settings.cancel_again_ns))
+    turn_on(turn)
 
 
 # ---- timers
@@ -297,6 +306,8 @@ def _timer(turn: Turn, name: str) -> None:
         mend_exits(turn)
     elif name == CANCEL_TIMER:
         cancel_again(turn)
+    elif name == AT_MARKET_TIMER:
+        turn_on(turn)
     else:
         turn.count("unknown_timer")
 
@@ -378,4 +389,5 @@ def _picture(turn: Turn, family: Family, order: Order) -> OrderPicture:
         oca_group=order.oca_group,
         order_type=order.order_type.value,
         time_in_force=settings.entry_time_in_force if order.leg in AT_ONCE else settings.exit_time_in_force,
+        bracket_id=turn.bracket_id(intent),
     )

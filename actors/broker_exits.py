@@ -17,9 +17,9 @@ from __future__ import annotations
 import msgspec
 
 from actors.broker_cancels import cancel
-from actors.broker_intents import STOP_AGAIN, bracket_of, place, ticket_of
+from actors.broker_intents import bracket_of, place, ticket_of
 from actors.broker_state import SECOND_NS, Defect, Family, Modifying, Order
-from actors.broker_turn import Turn
+from actors.broker_turn import STOP_AGAIN, Turn
 from actors.effects import ClearAlarm, Drive, Severity, StartTimer
 from actors.messages import (
     BracketIntent,
@@ -28,6 +28,7 @@ from actors.messages import (
     Leg,
     ModifyOrder,
     OrderReported,
+    OrderType,
     QueryVenue,
     Side,
 )
@@ -95,9 +96,12 @@ def alarm_exits_again(turn: Turn) -> None:
 def shown(turn: Turn, order: Order, report: OrderReported, listed: bool) -> Order:
     """Settle a change by an openOrder: it is there; or, where the venue was asked for its list, it is not."""
     change = order.modifying
+    if change is not None and change.to_market and report.order_type == OrderType.MARKET:
+        turn.count("change_shown")
+        return msgspec.structs.replace(order, qty=change.qty, order_type=OrderType.MARKET, stop_px=0, modifying=None)
     if change is None or not report.whole:
         return order
-    if report.qty == change.qty:
+    if report.qty == change.qty and not change.to_market:
         turn.count("change_shown")
         return msgspec.structs.replace(order, qty=report.qty, modifying=None)
     if listed:
@@ -132,9 +136,11 @@ def _first_wrong(turn: Turn, family: Family) -> Wrong | None:
 
 
 def _is_protected(turn: Turn, family: Family, exits: list[Placed]) -> bool:
-    """Whether a stop stands or is on its way, or somebody wanted it gone: what follows is theirs to do."""
+    """Whether a stop stands or is on its way, or somebody wanted it gone or at the market: what follows is theirs."""
     stops = [order for _, order in exits if order.leg is Leg.STOP_LOSS]
     if any(order.cancel_asked or (order.may_trade and not order.inactive) for order in stops):
+        return True
+    if any(order.order_type is OrderType.MARKET for order in stops):
         return True
     return any(_again_id(turn, family, attempt) in turn.held for attempt in _attempts(turn))
 

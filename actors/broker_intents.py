@@ -12,7 +12,7 @@ from itertools import islice
 import msgspec
 
 from actors.broker_state import SECOND_NS, Family, Held, Intent, Order, Session, Terms, Transition
-from actors.broker_turn import Turn
+from actors.broker_turn import STOP_AGAIN, Turn
 from actors.effects import Drive, Severity, StartTimer
 from actors.messages import (
     BracketIntent,
@@ -35,8 +35,6 @@ from kernels.order_state import UNRESOLVED, OrderEvent, OrderState
 AT_ONCE = frozenset({Leg.ENTRY, Leg.EXIT})
 """Legs that are meant to trade now; the others stand until they are touched."""
 HELD_TIMER = "held"
-STOP_AGAIN = "stop_again:"
-"""With a bracket's intent behind it, what a stop is for that is put back."""
 STUCK_TIMER = "stuck"
 
 
@@ -175,7 +173,8 @@ def _drive(turn: Turn, family: Family) -> None:
 def _group_of_exits(turn: Turn, intent_id: str) -> str:
     """Return the OCA group, in the venue's word, of a bracket's exit that may still trade; empty: there is none."""
     family = turn.families.get(intent_id)
-    orders = family.orders if family is not None else ()
+    closers = [turn.families.get(closer) for closer in family.closers] if family is not None else []
+    orders = [order for one in (family, *closers) if one is not None for order in one.orders]
     groups = (order.oca_group for order in orders if order.leg is not Leg.ENTRY and order.may_trade)
     return next(filter(None, groups), "")
 

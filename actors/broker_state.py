@@ -77,11 +77,13 @@ class Transition(msgspec.Struct, frozen=True, gc=False):
 
 
 class Modifying(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """A change of quantity that is under way until the venue shows it, or shows that it did not come to be."""
+    """A change of quantity, or of a stop into a market order, that is under way until the venue shows it, or shows
+    that it did not come to be."""
 
     qty: int
     since_ns: int
     looked_up: bool = False
+    to_market: bool = False
 
 
 class Terms(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -168,6 +170,16 @@ class CancelAsked(msgspec.Struct, frozen=True, gc=False):
 
     since_ns: int
     reason: str
+
+
+class Turning(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """A stop of ours that is to become a market order of `qty` in all, who is told if not, how often it was written."""
+
+    since_ns: int
+    qty: int
+    asked_by: tuple[str, ...]
+    reason: str
+    tries: int = 0
 
 
 class Defect(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -258,6 +270,7 @@ class BrokerState(msgspec.Struct, frozen=True, gc=False):
     absorbed_ts_ns: int = 0
     early_commissions: Mapping[str, EarlyCommission] = {}
     cancels: Mapping[str, CancelAsked] = {}
+    turning: Mapping[str, Turning] = {}
     misread: Mapping[str, str] = {}
     defects: Mapping[str, Defect] = {}
     read_session: str = ""

@@ -28,6 +28,7 @@ from actors.broker_state import (
     PositionView,
     Session,
     Transition,
+    Turning,
 )
 from actors.effects import AppendLine, ClearAlarm, Count, Effect, Project, RaiseAlarm, Send, Severity
 from actors.external_orders import ExternalOrder, FillView
@@ -50,6 +51,8 @@ from kernels.order_state import Incident, OrderEvent, transition
 from kernels.positions import FIXED, FLAT, Fill, Position, apply_fill, average_px, divide_half_even
 
 TRANSITIONS_KEPT = 16
+STOP_AGAIN = "stop_again:"
+"""With a bracket's intent behind it, what a stop is for that is put back."""
 READ_BACK = "read_back"
 """Kind of the incident of an order that the venue holds otherwise than asked."""
 
@@ -67,6 +70,7 @@ _COMPARED = (
     "absorbed_ts_ns",
     "early_commissions",
     "cancels",
+    "turning",
     "misread",
     "defects",
     "read_session",
@@ -102,6 +106,7 @@ class Turn:
         self.absorbed_ts_ns = state.absorbed_ts_ns
         self.early_commissions = state.early_commissions
         self.cancels: Mapping[str, CancelAsked] = state.cancels
+        self.turning: Mapping[str, Turning] = state.turning
         self.misread: Mapping[str, str] = state.misread
         self.defects: Mapping[str, Defect] = state.defects
         self.read_session = state.read_session
@@ -254,6 +259,13 @@ class Turn:
         )
         self.effects.append(Project("fills", "all", fill.exec_base, view))
 
+    def bracket_id(self, intent: Intent) -> str:
+        """Return the bracket whose quantity an exit closes, as long as it is kept; empty: it is its own."""
+        if not isinstance(intent, ExitIntent):
+            return ""
+        bracket_id = intent.within or intent.signal_id.removeprefix(STOP_AGAIN)
+        return bracket_id if bracket_id in self.families else ""
+
     def touched(self) -> tuple[Family, ...]:
         """Return the families that this turn has put, as they are now."""
         return tuple(self.families[intent_id] for intent_id in self._touched if intent_id in self.families)
@@ -305,7 +317,7 @@ class Turn:
             if not order.may_trade:
                 self._forget_asked(order.client_order_id)
             if previous is None or _shown(previous) != _shown(order):
-                self.tell(_order_changed(intent, order), family)
+                self.tell(_order_changed(intent, order, self.bracket_id(intent)), family)
         closed = not any(order.may_trade for order in family.orders)
         if closed != family.closed:
             self.put_family(msgspec.structs.replace(family, closed=closed))
@@ -391,7 +403,7 @@ def _shown(order: Order) -> tuple[object, ...]:
     return order.state, order.qty, order.cum_qty, order.notional, order.oca_group, order.limit_px, order.stop_px
 
 
-def _order_changed(intent: Intent, order: Order) -> OrderChanged:
+def _order_changed(intent: Intent, order: Order, bracket_id: str) -> OrderChanged:
     return OrderChanged(
         client_order_id=order.client_order_id,
         intent_id=intent.intent_id,
@@ -407,4 +419,5 @@ def _order_changed(intent: Intent, order: Order) -> OrderChanged:
         perm_id=order.perm_id,
         oca_group=order.oca_group,
         since_ns=order.since_ns,
+        bracket_id=bracket_id,
     )

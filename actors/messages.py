@@ -51,6 +51,7 @@ from actors.order_messages import (
     BracketIntent,
     BrokerSessionChanged,
     CancelOrders,
+    CloseWithStop,
     DivergenceChanged,
     ExitIntent,
     FillBooked,
@@ -73,6 +74,7 @@ from actors.order_messages import (
     SignalOutcome,
     SignalReceived,
     SignalUnreadable,
+    StopStands,
 )
 from actors.order_terms import (
     Leg,
@@ -141,6 +143,7 @@ __all__ = [
     "CancelOrders",
     "CancelSpotOrder",
     "CancelVenueOrder",
+    "CloseWithStop",
     "CommissionReported",
     "CycleEnd",
     "CycleLineWritten",
@@ -226,6 +229,7 @@ __all__ = [
     "StartExecutor",
     "StartFeed",
     "StartWatch",
+    "StopStands",
     "SubmitNotSent",
     "SubmitOrders",
     "SubmitSpotOrder",
@@ -251,6 +255,8 @@ AnyMessage = (
     | PlaceBracket
     | PlaceExit
     | CancelOrders
+    | CloseWithStop
+    | StopStands
     | Flatten
     | FillBooked
     | WatchPrices

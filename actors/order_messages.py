@@ -118,6 +118,27 @@ class CancelOrders(Message, frozen=True):
     reason: str
 
 
+class CloseWithStop(Message, frozen=True):
+    """To the broker, owed: make this working stop of ours a market order under its own order id, of at most `qty`.
+
+    `qty` is its size in all, with what has filled. No other order then closes the same quantity, so that it cannot be
+    closed twice, whenever the stop fills. `OrderChanged` tells what became of it; `StopStands` goes to `asked_by`
+    where it could not be changed.
+    """
+
+    client_order_id: str
+    qty: int
+    asked_by: str
+    reason: str
+
+
+class StopStands(Message, frozen=True):
+    """Broker to whoever asked for `CloseWithStop`, owed, once: the stop could not be made a market order."""
+
+    client_order_id: str
+    reason: str
+
+
 class PlaceBracket(Message, frozen=True):
     """Allocator to broker, owed. Placed at most once per `intent_id`."""
 
@@ -137,7 +158,8 @@ class IntentOutcome(Message, frozen=True):
 class OrderChanged(Message, frozen=True):
     """Broker to allocator and watchers (owed): an order of ours entered a new state or filled further.
 
-    To watchers also where the venue's own figures of it (limit, stop, group) changed.
+    To watchers also where the venue's own figures of it (limit, stop, group) changed. `bracket_id`: the bracket whose
+    quantity it closes, where it is an order of another family. A stop without `stop_px` is at the market.
     """
 
     client_order_id: str
@@ -155,6 +177,7 @@ class OrderChanged(Message, frozen=True):
     oca_group: str = ""
     since_ns: int = 0
     """When it entered this state, by our clock."""
+    bracket_id: str = ""
 
 
 class FillBooked(Message, frozen=True):
@@ -209,6 +232,7 @@ class OrderPicture(msgspec.Struct, frozen=True, gc=False):
     oca_group: str = ""
     order_type: str = ""
     time_in_force: str = ""
+    bracket_id: str = ""
 
 
 class IncidentRecorded(Message, frozen=True):

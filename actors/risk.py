@@ -4,8 +4,8 @@ Owns: the circuit breakers and the day's money (`FillBooked`, `DivergenceChanged
 what it placed for it, and what the broker's records say of it. Consumes:
 `HaltChanged` (the order to flatten stands beside the halt latch), `Flatten` of other roles; `OrderChanged`,
 `PositionChanged`, `BracketClosed` (owed by the broker, as to a watcher), `OrdersShown`, `PicturesTaken` while it
-flattens, `IntentOutcome` of its own exits. Emits: `CancelOrders` and `PlaceExit` (owed to the broker), `ReadVenue`,
-`ShowOrders`, `LatchHalt`, the projection `flatten`, alarms.
+flattens, `IntentOutcome` of its own exits, `StopStands`. Emits: `CancelOrders`, `CloseWithStop` and `PlaceExit` (owed
+to the broker), `ReadVenue`, `ShowOrders`, `LatchHalt`, the projection `flatten`, alarms.
 
 Invariants: nothing is cancelled or placed before the latch stands. Exits are sized by what has filled, never by what
 was asked, one at a time a bracket, and never while an earlier one may still trade. Flat is only what a complete read
@@ -45,6 +45,7 @@ from actors.messages import (
     HaltChanged,
     IncidentRecorded,
     IntentOutcome,
+    Leg,
     OrderChanged,
     OrderPicture,
     OrdersShown,
@@ -54,6 +55,7 @@ from actors.messages import (
     ReadVenue,
     Recovered,
     ShowOrders,
+    StopStands,
     TimerFired,
     VenuePosition,
 )
@@ -79,6 +81,7 @@ RiskInput = (
     | OrdersShown
     | PicturesTaken
     | IntentOutcome
+    | StopStands
     | FillBooked
     | DivergenceChanged
     | TimerFired
@@ -162,6 +165,8 @@ class Risk:
                 return self._pictures(state, body, now_ns)
             case IntentOutcome():
                 return self._outcome(state, body, now_ns)
+            case StopStands(client_order_id=name):
+                return msgspec.structs.replace(state, standing=state.standing | {name}), (Count("flatten_stop_stands"),)
             case TimerFired(name=name):
                 return self._timer(state, name)
             case Recovered(epoch=epoch):
@@ -212,6 +217,7 @@ class Risk:
         if told.flatten_ns == state.flatten_ns:
             return state, ()
         effects: list[Effect] = [ClearAlarm(f"flatten_failed.{symbol}") for symbol in state.tries]
+        effects += [ClearAlarm(f"over_closed.{bracket_id}") for bracket_id in state.over]
         effects += [ClearAlarm("flatten_unverified"), ClearAlarm("flatten")]
         begun = msgspec.structs.replace(
             state,
@@ -220,7 +226,10 @@ class Risk:
             exits={key: one for key, one in state.exits.items() if not one.gone},
             tries={},
             cancels=frozenset(),
+            turned=frozenset(),
+            standing=frozenset(),
             alone=frozenset(),
+            over={},
             external={},
             read_text="",
             flat_ns=0,
@@ -266,6 +275,8 @@ class Risk:
             qty=told.qty,
             cum_qty=told.cum_qty,
             oca_group=told.oca_group,
+            stop_px=told.stop_px,
+            bracket_id=told.bracket_id,
         )
         if order == known:
             return state, ()
@@ -436,17 +447,34 @@ def _pruned(state: RiskState, intent_id: str) -> RiskState:
     """Forget a family that cannot trade any more, with the exits that were placed for it.
 
     What it still holds is part of the position, which nothing of it protects. An exit is kept for as long as its
-    bracket is: what it filled is gone from that.
+    bracket is: what it filled is gone from that. So is a bracket for which a stop that was put back still works.
     """
-    placed = state.exits.get(intent_id)
-    if placed is not None and any(one.intent_id == placed.within for one in state.orders.values()):
+    bracket_id = _bracket_of(state, intent_id)
+    siblings = [one for one in state.orders.values() if one.bracket == bracket_id]
+    if any(one.may_trade and (one.intent_id == bracket_id or one.leg is Leg.STOP_LOSS) for one in siblings):
         return state
-    related = {intent_id} | {key for key, one in state.exits.items() if one.within == intent_id}
+    placed = {key for key, one in state.exits.items() if one.within == bracket_id}
+    related = {intent_id, bracket_id} | placed | {one.intent_id for one in siblings}
     gone = {key for key in related if _is_over(state, key)}
     orders = {key: one for key, one in state.orders.items() if one.intent_id not in gone}
     exits = {key: one for key, one in state.exits.items() if key not in gone}
-    kept = frozenset(key for key in state.cancels if key in orders)
-    return msgspec.structs.replace(state, orders=orders, exits=exits, cancels=kept, alone=state.alone - gone)
+    return msgspec.structs.replace(
+        state,
+        orders=orders,
+        exits=exits,
+        cancels=state.cancels & orders.keys(),
+        turned=state.turned & orders.keys(),
+        standing=state.standing & orders.keys(),
+        alone=state.alone - gone,
+    )
+
+
+def _bracket_of(state: RiskState, intent_id: str) -> str:
+    """Return the bracket that an intent's orders belong to."""
+    placed = state.exits.get(intent_id)
+    if placed is not None and placed.within:
+        return placed.within
+    return next((one.bracket for one in state.orders.values() if one.intent_id == intent_id), intent_id)
 
 
 def _is_over(state: RiskState, intent_id: str) -> bool:

@@ -1,10 +1,11 @@
 """The saga that closes everything: what to do next, from what the broker has told. Taken anew at every look.
 
 A symbol at a time: cancel entries and take-profits, and stops that protect nothing; see them done; wait until the
-symbol has been quiet, for a fill that is late; close each bracket by one market order in the group of its stop, which
-goes on protecting until that order fills; see it done; then close what no bracket explains by an order alone, once
-nothing of ours works in that symbol. An exit is never sized while another of the symbol may still trade or was not
-yet heard of, and one whose bracket has filled elsewhere is taken back.
+symbol has been quiet, for a fill that is late; close each bracket by its own stop, which becomes a market order under
+its own id (so that no moment at which it fills closes anything twice), or where that cannot be by a market order in
+its group; see it done; then close what no bracket explains by an order alone, once nothing of ours works in that
+symbol. An exit is never sized while another of the symbol may still trade or was not yet heard of, and one whose
+bracket has filled elsewhere is taken back.
 
 There is no list of steps that a crash could lose: the state is what the broker told and what was placed, and a look at
 it gives the step. What was asked of the broker is owed to it, and journaled with the asking.
@@ -17,8 +18,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from actors.effects import ClearAlarm, Count, Effect, RaiseAlarm, Send, Severity
-from actors.messages import CancelOrders, ExitIntent, Leg, PlaceExit, Side
+from actors.effects import AppendLine, ClearAlarm, Count, Effect, RaiseAlarm, Send, Severity
+from actors.messages import CancelOrders, CloseWithStop, ExitIntent, IncidentRecorded, Leg, PlaceExit, Side
 from actors.risk_state import SECOND_NS, Exit, Known, RiskSettings, RiskState, Stage, Tries
 from kernels import ids
 from kernels.stop_watch import closing_qty, open_qty
@@ -55,11 +56,13 @@ def target(settings: RiskSettings, state: RiskState, symbol: str) -> int:
 
 
 class _Book(NamedTuple):
-    """A symbol's orders that may trade; what each bracket holds; the signed sum of what the kept orders have filled."""
+    """A symbol's orders that may trade; what each bracket holds; the signed sum of what the kept orders have filled;
+    by how much brackets have been closed that never held so much."""
 
     live: tuple[Known, ...] = ()
     held: Mapping[str, int] = {}
     explained: int = 0
+    over: Mapping[str, int] = {}
 
 
 NOTHING = _Book()
@@ -79,7 +82,7 @@ def _book(state: RiskState, orders: list[Known]) -> _Book:
     left: dict[str, list[int]] = {}
     for order in orders:
         placed = state.exits.get(order.intent_id)
-        bracket = placed.within if placed is not None and placed.within else order.intent_id
+        bracket = placed.within if placed is not None and placed.within else order.bracket
         if order.leg is Leg.ENTRY:
             entered[bracket] = entered.get(bracket, 0) + order.cum_qty
         else:
@@ -88,7 +91,8 @@ def _book(state: RiskState, orders: list[Known]) -> _Book:
         bracket: open_qty(entered.get(bracket, 0), left.get(bracket, ())) for bracket in entered.keys() | left.keys()
     }
     explained = sum(one.cum_qty if one.side is Side.BUY else -one.cum_qty for one in orders)
-    return _Book(tuple(one for one in orders if one.may_trade), held, explained)
+    over = {key: sum(left.get(key, ())) - qty for key, qty in entered.items() if 0 < qty < sum(left.get(key, ()))}
+    return _Book(tuple(one for one in orders if one.may_trade), held, explained, over)
 
 
 def _symbols(state: RiskState) -> list[str]:
@@ -99,7 +103,8 @@ def _symbols(state: RiskState) -> list[str]:
 def _advance(settings: RiskSettings, state: RiskState, book: _Book, symbol: str, now_ns: int) -> Looked:
     live = book.live
     state, cancelled = _cancel(settings, state, _unwanted(state, book))
-    effects: list[Effect] = [*cancelled]
+    state, told = _told_over(state, symbol, book)
+    effects: list[Effect] = [*cancelled, *told]
     risky = [one for one in live if one.leg in (Leg.ENTRY, Leg.TAKE_PROFIT)]
     if risky:
         return state, tuple(effects), Stage.CANCELLING, f"{len(risky)} orders not cancelled yet"
@@ -107,6 +112,9 @@ def _advance(settings: RiskSettings, state: RiskState, book: _Book, symbol: str,
     ways_out = [one for one in live if one.leg is Leg.EXIT]
     if unheard or ways_out:
         text = f"closing, {_shown(sum(one.leaves_qty for one in ways_out))} left of {len(ways_out)} exits"
+        return state, tuple(effects), Stage.CLOSING, text
+    if turning := [one for one in live if one.client_order_id in state.turned - state.standing]:
+        text = f"closing, {_shown(sum(one.leaves_qty for one in turning))} left of {len(turning)} stops at the market"
         return state, tuple(effects), Stage.CLOSING, text
     left = target(settings, state, symbol)
     if not live and not left:
@@ -124,13 +132,15 @@ def _advance(settings: RiskSettings, state: RiskState, book: _Book, symbol: str,
 def _unwanted(state: RiskState, book: _Book) -> list[Known]:
     """What has to go: all that opens risk or competes with an exit, stops of nothing, exits of more than is held."""
     found = []
-    with_others = {one.intent_id for one in book.live if one.leg is not Leg.STOP_LOSS}
+    with_others = {one.bracket for one in book.live if one.leg is not Leg.STOP_LOSS}
     for order in book.live:
         if order.leg in (Leg.ENTRY, Leg.TAKE_PROFIT):
             found.append(order)
         elif order.leg is Leg.STOP_LOSS:
-            nothing_held = order.intent_id not in with_others and not book.held.get(order.intent_id, 0)
-            if nothing_held or order.intent_id in state.alone:
+            held = book.held.get(order.bracket, 0)
+            nothing_held = order.bracket not in with_others and not held
+            at_market = order.client_order_id in state.turned and not order.stop_px
+            if nothing_held or order.bracket in state.alone or (at_market and held < order.leaves_qty):
                 found.append(order)
         else:
             placed = state.exits.get(order.intent_id)
@@ -148,6 +158,21 @@ def _cancel(settings: RiskSettings, state: RiskState, orders: list[Known]) -> tu
     return asked, (Send(settings.broker, wanted, owed=True), Count("flatten_cancels", len(names)))
 
 
+def _told_over(state: RiskState, symbol: str, book: _Book) -> tuple[RiskState, tuple[Effect, ...]]:
+    """Tell, once for each amount, of a bracket that was closed beyond what it held; the position it left is closed."""
+    effects: list[Effect] = []
+    for bracket_id, qty in book.over.items():
+        if qty > state.over.get(bracket_id, 0):
+            state = msgspec.structs.replace(state, over={**state.over, bracket_id: qty})
+            text = (
+                f"{symbol}: {_shown(qty)} more closed than the bracket held; a stop filled while an exit was under way"
+            )
+            line = IncidentRecorded("over_closed", bracket_id, text)
+            alarm = RaiseAlarm(f"over_closed.{bracket_id}", Severity.CRITICAL, text)
+            effects += [alarm, AppendLine("incidents", line), Count("over_closed")]
+    return state, tuple(effects)
+
+
 def is_unheard(state: RiskState, placed: Exit) -> bool:
     """Whether the broker has neither shown its order nor said that it never went out."""
     return not placed.gone and not any(one.intent_id == placed.intent_id for one in state.orders.values())
@@ -159,26 +184,25 @@ def is_unheard(state: RiskState, placed: Exit) -> bool:
 def _place(
     settings: RiskSettings, state: RiskState, symbol: str, book: _Book, now_ns: int
 ) -> tuple[RiskState, tuple[Effect, ...], str]:
-    """Close each bracket in its stop's group; without one, and once nothing works, what is left, alone."""
+    """Close each bracket by its stop, or in that one's group; without, and once nothing works, what is left, alone."""
     left = target(settings, state, symbol)
-    stops = {
-        one.intent_id: one
-        for one in book.live
-        if one.leg is Leg.STOP_LOSS and one.oca_group and one.intent_id not in state.alone
-    }
+    stops = {one.bracket: one for one in book.live if one.leg is Leg.STOP_LOSS and _may_close(state, one)}
     effects: list[Effect] = []
     explained, free = {symbol: book.explained}, left
     for intent_id, stop in tuple(stops.items())[:EXITS_AT_ONCE_MAX]:
         is_sell = stop.side is Side.SELL
         qty = closing_qty(book.held.get(intent_id, 0), is_sell, free, explained, symbol)
         if qty:
-            state, more = _exit(settings, state, symbol, stop.side, qty, intent_id, now_ns)
+            if stop.client_order_id in state.standing:
+                state, more = _exit(settings, state, symbol, stop.side, qty, intent_id, now_ns)
+            else:
+                state, more = _to_market(settings, state, stop, qty)
             effects += more
             if book.explained != left:  # then no more than the position in all
                 free -= qty if is_sell else -qty
                 explained = {}
     if effects:
-        return state, tuple(effects), f"closing {_shown(left)} in the groups of its stops"
+        return state, tuple(effects), f"closing {_shown(left)} by its stops"
     if book.live:
         return _give_up_groups(state, book.live)
     side = Side.SELL if left > 0 else Side.BUY
@@ -186,9 +210,20 @@ def _place(
     return state, more, f"closing {_shown(left)} that no stop protects"
 
 
+def _may_close(state: RiskState, stop: Known) -> bool:
+    """Whether a stop can become the way out, or an exit join its group."""
+    return stop.bracket not in state.alone and (stop.client_order_id not in state.standing or bool(stop.oca_group))
+
+
+def _to_market(settings: RiskSettings, state: RiskState, stop: Known, qty: int) -> tuple[RiskState, tuple[Effect, ...]]:
+    wanted = CloseWithStop(stop.client_order_id, stop.cum_qty + qty, settings.name, f"flatten: {state.flatten}")
+    asked = msgspec.structs.replace(state, turned=state.turned | {stop.client_order_id})
+    return asked, (Send(settings.broker, wanted, owed=True), Count("flatten_stops_to_market"))
+
+
 def _give_up_groups(state: RiskState, live: tuple[Known, ...]) -> tuple[RiskState, tuple[Effect, ...], str]:
     """Stops whose group cannot be joined, or that stand for another side than is held: they go, then what is left."""
-    alone = state.alone | {one.intent_id for one in live}
+    alone = state.alone | {one.bracket for one in live}
     text = "cancelling stops that nothing can be closed with"
     if alone == state.alone:
         return state, (), text

@@ -55,6 +55,13 @@ class Known(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     qty: int
     cum_qty: int
     oca_group: str = ""
+    stop_px: int = 0
+    bracket_id: str = ""
+
+    @property
+    def bracket(self) -> str:
+        """The bracket whose quantity it opens or closes: its own family, unless it was placed beside that."""
+        return self.bracket_id or self.intent_id
 
     @property
     def may_trade(self) -> bool:
@@ -117,10 +124,12 @@ class FlattenProgress(msgspec.Struct, frozen=True, gc=False):
 
 class RiskState(msgspec.Struct, frozen=True, gc=False):
     """`orders` of families that may trade, or whose bracket still holds something. `touched_ns`: when an order or the
-    position of a symbol last changed. `cancels`: orders whose cancel was owed to the broker. `alone`: brackets whose
-    group cannot be joined. `external`: what the venue holds beyond our own. `flat_ns`: since when the broker's records
-    say that we are flat; 0: they do not. `wanted`: a latch that was asked for and is not seen to stand yet. `tripped`:
-    the limit that was reached, while the halt stands.
+    position of a symbol last changed. `cancels`: orders whose cancel was owed to the broker. `turned`: stops that are
+    to close at the market themselves; `standing`: those of them that could not be changed; `alone`: brackets whose
+    group cannot be joined; `over`: how much more of a bracket was closed than it held, as far as that was told.
+    `external`: what the venue holds beyond our own. `flat_ns`: since when the broker's records say that we are flat;
+    0: they do not. `wanted`: a latch that was asked for and is not seen to stand yet. `tripped`: the limit that was
+    reached, while the halt stands.
     """
 
     epoch: int = 0
@@ -137,7 +146,10 @@ class RiskState(msgspec.Struct, frozen=True, gc=False):
     exits: Mapping[str, Exit] = {}
     tries: Mapping[str, Tries] = {}
     cancels: frozenset[str] = frozenset()
+    turned: frozenset[str] = frozenset()
+    standing: frozenset[str] = frozenset()
     alone: frozenset[str] = frozenset()
+    over: Mapping[str, int] = {}
     read_text: str = ""
     flat_ns: int = 0
     progress: FlattenProgress = FlattenProgress()

@@ -2,9 +2,9 @@
 
 Owns: which of our stops are due by what the market printed, since when a position has no working stop, and the closes
 under way. Consumes: `OrderChanged`, `PositionChanged`, `BracketClosed` (owed by the broker, as to a watcher),
-`OrdersShown`, `IntentOutcome` of its own exits, its driver's `PrintsSeen` and `PricesLost`. Emits: alarms and lines
-with the evidence; where `on_inert` is `close`, `CancelOrders` and `PlaceExit` (owed to the broker); `WatchPrices` to
-its driver, so that subscriptions follow the stops.
+`OrdersShown`, `IntentOutcome` of its own exits, `StopStands`, its driver's `PrintsSeen` and `PricesLost`. Emits: alarms
+and lines with the evidence; where `on_inert` is `close`, `CancelOrders`, `CloseWithStop` and `PlaceExit` (owed to the
+broker); `WatchPrices` to its driver, so that subscriptions follow the stops.
 
 Invariants: a stop is called inert only when it works at the venue, its entry has filled, a print after that went
 through its trigger, and `grace_ns` passed without a fill of it. It is closed at most once. Nothing is concluded from
@@ -39,10 +39,11 @@ from actors.messages import (
     Recovered,
     ShowOrders,
     Side,
+    StopStands,
     TimerFired,
     WatchPrices,
 )
-from actors.sentinel_close import begin, overshot, refused, step
+from actors.sentinel_close import begin, overshot, refused, stands, step
 from actors.sentinel_state import SECOND_NS, Close, OnInert, SentinelSettings, SentinelState, Watched
 from kernels.fixed8 import format_fixed8
 from kernels.order_state import OrderState
@@ -59,6 +60,7 @@ SentinelInput = (
     | BracketClosed
     | OrdersShown
     | IntentOutcome
+    | StopStands
     | PrintsSeen
     | PricesLost
     | TimerFired
@@ -121,6 +123,8 @@ class Sentinel:
                 return self._then_look(state, *self._shown(state, body, now_ns), now_ns)
             case IntentOutcome():
                 return self._then_look(state, *self._outcome(state, body, now_ns), now_ns)
+            case StopStands(client_order_id=name):
+                return self._then_look(state, *self._stands(state, name, now_ns), now_ns)
             case PrintsSeen():
                 return self._prints(state, body, now_ns)
             case PricesLost(reason=reason):
@@ -170,6 +174,13 @@ class Sentinel:
         if close is None:
             return state, (Count("outcome_of_no_close"),)
         after, effects = refused(self.settings, close, told, now_ns)
+        return _with_close(state, close, after), effects
+
+    def _stands(self, state: SentinelState, name: str, now_ns: int) -> Reduced:
+        close = state.closes.get(name)
+        if close is None:
+            return state, (Count("stop_of_no_close"),)
+        after, effects = stands(self.settings, state, close, now_ns)
         return _with_close(state, close, after), effects
 
     # ---- what the market prints

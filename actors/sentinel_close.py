@@ -1,10 +1,14 @@
-"""The saga of a stop that is inert: cancel it, see it done, wait for a late fill, close what is left, see that done.
+"""The saga of a stop that is inert: it becomes a market order under its own id, and is watched until it has filled.
 
-The bracket's take-profit is cancelled with it: an exit sized before a fill of it would close more than is held, and
-joining its OCA group does not help, because a fill between the decision and the exit's arrival reduces nothing.
+One order fills at most its own size, whenever it fills, so that a stop that was only late closes nothing twice. The
+bracket's take-profit is cancelled and seen cancelled before, and a late fill of it waited for: an exit sized before
+that would close more than is held.
+
+Where the venue does not change the stop, or does not fill it within `grace_ns` either: cancel it, see it done, wait for
+a late fill, close what is left by an order alone, see that done.
 
 Each step is taken once: what was asked of the broker is owed to it, and the stage is journaled with the asking. A fill
-at any moment is taken off what is to be closed; one that comes while the exit is out cancels the exit; one that comes
+at any moment is taken off what is to be closed; one that comes while an exit is out cancels the exit; one that comes
 after the exit has filled is an incident, because nothing can undo it but a person.
 """
 
@@ -13,7 +17,17 @@ from __future__ import annotations
 import msgspec
 
 from actors.effects import AppendLine, ClearAlarm, Count, Effect, RaiseAlarm, Send, Severity
-from actors.messages import CancelOrders, ExitIntent, IncidentRecorded, IntentOutcome, Leg, Outcome, PlaceExit, Side
+from actors.messages import (
+    CancelOrders,
+    CloseWithStop,
+    ExitIntent,
+    IncidentRecorded,
+    IntentOutcome,
+    Leg,
+    Outcome,
+    PlaceExit,
+    Side,
+)
 from actors.sentinel_state import Close, SentinelSettings, SentinelState, Stage, Watched
 from kernels import ids
 from kernels.order_state import DONE, OrderState
@@ -27,22 +41,35 @@ Stepped = tuple[Close | None, tuple[Effect, ...]]
 def begin(
     settings: SentinelSettings, state: SentinelState, stop: Watched, now_ns: int
 ) -> tuple[Close, tuple[Effect, ...]]:
-    """Ask for the cancel of the stop, and of whatever else could still close the same quantity."""
+    """Ask for the cancel of whatever else could still close the same quantity."""
     close = Close(stop.client_order_id, stop.intent_id, stop.symbol, Stage.CANCELLING, now_ns)
-    names = tuple(order.client_order_id for order in _bracket_exits(state, stop.intent_id) if order.may_still_trade)
-    wanted = CancelOrders(names, f"inert stop at {stop.stop_px}")
-    return close, (Send(settings.broker, wanted, owed=True), Count("close_begun"))
+    return close, (*_cancel(settings, state, close), Count("close_begun"))
+
+
+def _competing(state: SentinelState, close: Close) -> list[Watched]:
+    """Return what has to be done before the position may be closed: the stop too, where it is not the way out."""
+    exits = [order for order in _bracket_exits(state, close.intent_id) if order.may_still_trade]
+    return [order for order in exits if close.alone or order.client_order_id != close.stop_id]
+
+
+def _cancel(settings: SentinelSettings, state: SentinelState, close: Close) -> tuple[Effect, ...]:
+    names = tuple(order.client_order_id for order in _competing(state, close))
+    if not names:
+        return ()
+    return (Send(settings.broker, CancelOrders(names, f"inert stop {close.stop_id}"), owed=True),)
 
 
 def step(settings: SentinelSettings, state: SentinelState, close: Close, now_ns: int) -> Stepped:
     """Look at what is known now and take the next step; None: it can be forgotten."""
     match close.stage:
         case Stage.CANCELLING:
-            if any(order.may_still_trade for order in _bracket_exits(state, close.intent_id)):
+            if _competing(state, close):
                 return close, ()
             return msgspec.structs.replace(close, stage=Stage.SETTLING, since_ns=now_ns), (Count("close_cancelled"),)
         case Stage.SETTLING:
             return _settle(settings, state, close, now_ns)
+        case Stage.TURNING:
+            return _watch_stop(settings, state, close, now_ns)
         case Stage.CLOSING:
             return _watch_exit(settings, state, close, now_ns)
         case Stage.DONE:
@@ -55,11 +82,21 @@ def refused(settings: SentinelSettings, close: Close, told: IntentOutcome, now_n
     """The broker says what became of the exit: known not to have gone out is tried again, unknown is a person's."""
     if told.outcome is Outcome.SUBMITTED:
         return close, ()
+    if told.guard == "flatten":  # risk closes everything, and goes on until the broker's records show nothing open
+        return _done(close, now_ns, "close_left_to_flatten")
     if told.guard == "unresolved":
         return _fail(close, "the exit was given up, and may be there after all")
     if close.attempt >= settings.attempts_max:
         return _fail(close, f"exit refused {close.attempt} times, last by {told.guard} {dict(told.figures)}")
     return msgspec.structs.replace(close, stage=Stage.SETTLING, since_ns=now_ns), ()
+
+
+def stands(settings: SentinelSettings, state: SentinelState, close: Close, now_ns: int) -> Stepped:
+    """The stop is not, or not usefully, at the market: cancel it; an order alone is the way out."""
+    if close.stage is not Stage.TURNING:
+        return close, ()
+    alone = msgspec.structs.replace(close, stage=Stage.CANCELLING, since_ns=now_ns, alone=True)
+    return alone, (*_cancel(settings, state, alone), Count("close_alone"))
 
 
 def held(state: SentinelState, intent_id: str) -> int:
@@ -97,6 +134,10 @@ def _settle(settings: SentinelSettings, state: SentinelState, close: Close, now_
     qty = closing_qty(left, stop.side is Side.SELL, position, explained, close.symbol)
     if not qty:
         return _fail(close, f"bracket holds {left}, the position is {position}: nothing to close on that side (1e-8)")
+    if not close.alone and stop.may_still_trade:
+        turned = msgspec.structs.replace(close, stage=Stage.TURNING, since_ns=now_ns, qty=qty)
+        wanted = CloseWithStop(stop.client_order_id, stop.cum_qty + qty, settings.name, f"inert stop {close.stop_id}")
+        return turned, (Send(settings.broker, wanted, owed=True), Count("close_turned"))
     attempt = close.attempt + 1
     purpose = f"sentinel:{close.stop_id}"
     intent = ExitIntent(
@@ -121,6 +162,18 @@ def _settle(settings: SentinelSettings, state: SentinelState, close: Close, now_
         text="",
     )
     return placed, (Send(settings.broker, PlaceExit(intent), owed=True), Count("close_placed"))
+
+
+def _watch_stop(settings: SentinelSettings, state: SentinelState, close: Close, now_ns: int) -> Stepped:
+    stop = state.orders[close.stop_id]
+    if not held(state, close.intent_id):
+        # What it could still fill beyond that is the broker's to cut: its bracket has nothing left.
+        return _done(close, now_ns, "close_done")
+    if not stop.may_still_trade:
+        rest = msgspec.structs.replace(close, stage=Stage.SETTLING, since_ns=now_ns, alone=True)
+        return rest, (Count("close_again"),)
+    quiet_ns = now_ns - max(close.since_ns, stop.progress_ns)
+    return stands(settings, state, close, now_ns) if quiet_ns >= settings.grace_ns else (close, ())
 
 
 def _watch_exit(settings: SentinelSettings, state: SentinelState, close: Close, now_ns: int) -> Stepped:

@@ -65,8 +65,8 @@ class Watched(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
     @property
     def is_working_stop(self) -> bool:
-        """Whether it protects, as far as the venue's word goes."""
-        return self.leg is Leg.STOP_LOSS and self.state in WORKING
+        """Whether it protects, as far as the venue's word goes. One without a stop price is at the market."""
+        return self.leg is Leg.STOP_LOSS and self.state in WORKING and self.stop_px > 0
 
     @property
     def may_still_trade(self) -> bool:
@@ -78,9 +78,11 @@ class Stage(enum.StrEnum):
     """Where a close is."""
 
     CANCELLING = "cancelling"
-    """The stop and the bracket's other exits are asked to go; nothing else is done until the venue shows them done."""
+    """What else could close the same quantity is asked to go; nothing else is done until the venue shows it done."""
     SETTLING = "settling"
     """They are done; a fill of one that is late may still come."""
+    TURNING = "turning"
+    """The stop is to become a market order."""
     CLOSING = "closing"
     """The exit is placed."""
     DONE = "done"
@@ -93,6 +95,7 @@ class Close(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """A position on its way out because its stop is inert. Begun once for a stop, ever.
 
     `exit_intent_ids` are all that were ever placed for it, in order: what any of them filled is gone from the bracket.
+    `alone`: the stop could not become the way out; it is cancelled, and an order alone closes.
     """
 
     stop_id: str
@@ -105,6 +108,7 @@ class Close(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     qty: int = 0
     text: str = ""
     over_qty: int = 0
+    alone: bool = False
 
     @property
     def is_under_way(self) -> bool:

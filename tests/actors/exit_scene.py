@@ -4,6 +4,7 @@ crashes and replays them. What must hold is read from the market's own books.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from random import Random
 from typing import Any
 
@@ -21,11 +22,14 @@ from actors.messages import (
     IncidentRecorded,
     JournalRecord,
     OrderReported,
+    OrderTicket,
+    OrderType,
     PlaceBracket,
     PrintsSeen,
     Recovered,
     SubmitOrders,
     TimerFired,
+    VenueErrorReported,
     WatchPrices,
 )
 from tests.actors.money_bench import SECOND, START, UNIT, grant
@@ -36,13 +40,42 @@ SHARES = 100
 
 
 class Market(Venue):
-    """A venue with prices and OCA groups. `inert`: stops are acknowledged and never elected."""
+    """A venue with prices and OCA groups. `inert`: stops are acknowledged and never elected. `stubborn`: stops are not
+    changed into market orders. `slow`: what is under way to the venue, until `arrive`; None: all arrives at once.
+    """
 
     def __init__(self, inert: bool) -> None:
         super().__init__()
         self.deaf = False
         self.inert = inert
         self.px = 100 * UNIT
+        self.stubborn = False
+        self.slow: list[OrderTicket | tuple[int, OrderTicket]] | None = None
+
+    def arrive(self) -> None:
+        """Let through what is under way, and all that comes after it."""
+        waiting, self.slow = self.slow or [], None
+        for arriving in waiting:
+            if isinstance(arriving, OrderTicket):
+                self.modify(arriving)
+            else:
+                self.receive(*arriving)
+
+    def receive(self, generation: int, ticket: OrderTicket) -> None:
+        if self.slow is None:
+            super().receive(generation, ticket)
+        else:
+            self.slow.append((generation, ticket))
+
+    def modify(self, ticket: OrderTicket) -> None:
+        if self.stubborn and ticket.order_type is OrderType.MARKET:
+            if self.session:
+                text = "Order modify failed. Cannot change to the new order type."
+                self.up.append(VenueErrorReported(self.session, ticket.venue_order_id, 329, text))
+        elif self.slow is None:
+            super().modify(ticket)
+        else:
+            self.slow.append(ticket)
 
     def report(self, order: VenueOrder, completed: bool = False) -> OrderReported:
         group = self.group(order)
@@ -238,6 +271,13 @@ class Scene:
     def quiet(self, seconds: float) -> None:
         for _ in range(int(seconds * SECOND / TICK)):
             self.tick()
+
+    def until(self, condition: Callable[[], object], fills: bool = True, seconds: float = 120) -> None:
+        for _ in range(int(seconds * SECOND / TICK)):
+            if condition():
+                return
+            self.tick(fills)
+        raise AssertionError((self.lines, [order for order in self.market.orders.values() if order.open]))
 
     def kinds(self) -> list[str]:
         return [line.kind for line in self.lines]

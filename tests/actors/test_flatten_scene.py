@@ -12,7 +12,15 @@ import msgspec
 import pytest
 
 from actors import risk_flatten
-from actors.messages import BracketIntent, Flatten, HaltChanged, PlaceBracket, Side
+from actors.messages import (
+    BracketIntent,
+    Flatten,
+    HaltChanged,
+    OrderTicket,
+    OrderType,
+    PlaceBracket,
+    Side,
+)
 from actors.risk import Risk
 from actors.risk_state import FlattenProgress, OnBreaker, RiskSettings, Stage
 from kernels import ids
@@ -35,13 +43,11 @@ class Pool(Market):
         self.turned_over: list[str] = []
         self.signs: dict[str, int] = {}
 
-    def receive(self, generation: int, ticket: object) -> None:
-        super().receive(generation, ticket)  # type: ignore[arg-type]
-        name = ticket.client_order_id  # type: ignore[attr-defined]
-        if name.endswith("x") and self.refused:
+    def receive(self, generation: int, ticket: OrderTicket) -> None:
+        super().receive(generation, ticket)
+        order = self.named("x")
+        if order is not None and order.ticket is ticket and self.refused:
             self.refused -= 1
-            order = self.named(name)
-            assert order is not None
             order.status = "Cancelled"
             self.tell(order)
 
@@ -76,8 +82,9 @@ class Flattening(Scene):
 
     market: Pool
 
-    def __init__(self, seed: int = 1, **settings: object) -> None:
+    def __init__(self, seed: int = 1, stubborn: bool = False, **settings: object) -> None:
         super().__init__(seed, Pool(), Risk(RiskSettings(**settings)))  # type: ignore[arg-type]
+        self.market.stubborn = stubborn
 
     def progress(self) -> FlattenProgress:
         progress: FlattenProgress = self.actors["risk"].core.role.progress
@@ -106,15 +113,61 @@ def bracket(name: str, symbol: str = "ACME", side: Side = Side.BUY, **changed: i
     return msgspec.structs.replace(placed, side=side)
 
 
-def test_a_bracket_is_closed_within_the_group_of_its_stop_which_protects_until_then() -> None:
+def test_a_bracket_is_closed_by_its_own_stop_which_protects_until_then_and_no_other_order_is_placed() -> None:
     scene = Flattening()
     scene.enter(bracket("s1"))
     stop = scene.market.named("s")
     assert stop is not None
     scene.flatten()
-    while not scene.exits:
-        assert stop.open
-        scene.tick()
+    scene.until(lambda: stop.ticket.order_type is OrderType.MARKET, fills=False)
+    assert (stop.open, stop.ticket.qty) == (True, 100 * UNIT)
+    scene.until_flat()
+    assert (stop.status, scene.exits) == ("Filled", 0)
+    scene.check()
+
+
+@pytest.mark.parametrize("shares", [1, 30, 99, 100])
+def test_a_stop_that_fills_while_its_change_is_under_way_never_closes_more_than_is_held(shares: int) -> None:
+    scene = Flattening()
+    scene.enter(bracket("s1"))
+    stop = scene.market.named("s")
+    assert stop is not None
+    scene.market.slow = []
+    scene.flatten()
+    scene.until(lambda: scene.market.slow)
+    scene.market.trade(stop, shares * UNIT)
+    scene.market.arrive()
+    scene.until_flat()
+    scene.check()
+    assert (scene.exits, stop.status) == (0, "Filled")
+
+
+@pytest.mark.parametrize("shares", [30, 100])
+def test_where_the_stop_cannot_be_changed_what_fills_meanwhile_over_closes_and_is_closed_and_told(shares: int) -> None:
+    scene = Flattening(stubborn=True)
+    scene.enter(bracket("s1"))
+    stop = scene.market.named("s")
+    assert stop is not None
+    scene.market.slow = []
+    scene.flatten()
+    scene.until(lambda: scene.market.slow)
+    scene.market.trade(stop, shares * UNIT)
+    scene.market.arrive()
+    scene.until_flat()
+    assert not scene.market.positions()
+    assert scene.market.turned_over
+    assert scene.kinds().count("over_closed") == 1
+    assert "over_closed" in scene.alarms
+
+
+def test_where_the_stop_cannot_be_changed_the_bracket_is_closed_within_its_group() -> None:
+    scene = Flattening(stubborn=True)
+    scene.enter(bracket("s1"))
+    stop = scene.market.named("s")
+    assert stop is not None
+    scene.flatten()
+    scene.until(lambda: scene.exits)
+    assert stop.open
     exit_order = scene.market.named("x")
     assert exit_order is not None
     assert scene.market.group(exit_order) == scene.market.group(stop)
@@ -133,8 +186,9 @@ def test_working_and_partly_filled_entries_go_and_what_filled_is_closed() -> Non
     scene.check()
 
 
-def test_brackets_on_both_sides_of_one_symbol_are_each_closed() -> None:
-    scene = Flattening()
+@pytest.mark.parametrize("stubborn", [False, True])
+def test_brackets_on_both_sides_of_one_symbol_are_each_closed(stubborn: bool) -> None:
+    scene = Flattening(stubborn=stubborn)
     scene.enter(bracket("s1"))
     scene.market.signs["ACME"] = 0
     scene.enter(bracket("s2", side=Side.SELL), 60)
@@ -142,7 +196,7 @@ def test_brackets_on_both_sides_of_one_symbol_are_each_closed() -> None:
     scene.flatten()
     scene.until_flat()
     scene.check()
-    assert scene.exits == 3
+    assert scene.exits == (3 if stubborn else 0)
 
 
 def test_a_position_that_no_stop_protects_is_closed_alone_once_nothing_works() -> None:
@@ -172,18 +226,18 @@ def test_nothing_is_placed_while_a_cancel_is_not_confirmed() -> None:
 
 @pytest.mark.parametrize("ending", ["t", "s"])
 @pytest.mark.parametrize("shares", [30, 100])
-def test_a_fill_during_the_flatten_is_taken_off_what_is_closed(ending: str, shares: int) -> None:
-    scene = Flattening()
+@pytest.mark.parametrize("stubborn", [False, True])
+def test_a_fill_during_the_flatten_is_taken_off_what_is_closed(ending: str, shares: int, stubborn: bool) -> None:
+    scene = Flattening(stubborn=stubborn)
     scene.enter(bracket("s1"))
     scene.flatten()
-    while scene.progress().stage is not Stage.SETTLING:
-        scene.tick()
+    scene.until(lambda: scene.progress().stage is Stage.SETTLING)
     order = scene.market.named(ending)
     assert order is not None
     scene.market.trade(order, shares * UNIT)
     scene.until_flat()
     scene.check()
-    assert scene.exits == (shares < 100)
+    assert scene.exits == (shares < 100 and (stubborn or ending == "t"))
 
 
 def test_an_entry_that_fills_while_it_is_being_cancelled_is_closed_too() -> None:
@@ -201,10 +255,11 @@ def test_an_entry_that_fills_while_it_is_being_cancelled_is_closed_too() -> None
 
 
 def test_refused_exits_are_tried_again_then_called_out_and_tried_slowly() -> None:
-    scene = Flattening(retry_ns=10 * SECOND)
+    scene = Flattening(stubborn=True, retry_ns=10 * SECOND)
     scene.enter(bracket("s1"))
     scene.market.refused = 4
     scene.flatten()
+    scene.until(lambda: scene.exits)
     scene.quiet(12)
     assert "flatten_failed" in scene.alarms
     assert scene.exits == 3
@@ -214,12 +269,11 @@ def test_refused_exits_are_tried_again_then_called_out_and_tried_slowly() -> Non
 
 
 def test_there_is_never_a_second_exit_while_the_first_is_unresolved() -> None:
-    scene = Flattening()
+    scene = Flattening(stubborn=True)
     scene.enter(bracket("s1"))
     scene.market.at_market = lambda random: None  # type: ignore[method-assign]
     scene.flatten()
-    while not scene.exits:
-        scene.tick()
+    scene.until(lambda: scene.exits)
     scene.put("broker.paper", scene.market.lose_session(Wire.ARRIVES))
     scene.quiet(90)
     assert scene.exits == 1
@@ -313,9 +367,9 @@ def test_a_person_ends_it() -> None:
     scene.check()
 
 
-def scene_of_chaos(seed: int) -> Flattening:
+def scene_of_chaos(seed: int, stubborn: bool = False) -> Flattening:
     """Brackets in every state, a flatten, crashes, late fills, lost sessions, refusals, queries that fail."""
-    scene = Flattening(seed, retry_ns=5 * SECOND)
+    scene = Flattening(seed, stubborn, retry_ns=5 * SECOND)
     random, market = scene.random, scene.market
     for k in range(random.randint(1, 4)):
         limit_px = random.choice((0, 99 * UNIT))
@@ -346,7 +400,7 @@ def scene_of_chaos(seed: int) -> Flattening:
 @pytest.mark.parametrize("seed", range(40))
 def test_whatever_crashes_and_fills_everything_goes_exactly_once(seed: int) -> None:
     print(f"seed {seed}")
-    scene = scene_of_chaos(seed)
+    scene = scene_of_chaos(seed, stubborn=seed % 3 == 0)
     scene.until_flat(200)
     scene.check()
     assert ids.family_id(FUND, "late") + "e" not in {one.ticket.client_order_id for one in scene.market.orders.values()}
@@ -355,15 +409,14 @@ def test_whatever_crashes_and_fills_everything_goes_exactly_once(seed: int) -> N
 
 def test_the_scene_sees_an_exit_that_is_sized_while_another_may_still_trade(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(risk_flatten, "is_unheard", lambda state, placed: False)
-    seen = 0
-    for seed in range(20):
-        scene = scene_of_chaos(seed)
+    for seed in (34, *range(80)):  # 34 is one of few that do
+        scene = scene_of_chaos(seed, stubborn=True)
         try:
             scene.until_flat(60)
             scene.check()
         except AssertionError:
-            seen += 1
-    assert seen
+            return
+    raise AssertionError("no seed shows it")
 
 
 LOSS = OrderLimits(daily_loss_max=300 * UNIT)

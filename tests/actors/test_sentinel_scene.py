@@ -9,6 +9,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from actors.messages import OrderType
 from actors.sentinel import Sentinel
 from actors.sentinel_state import OnInert, SentinelSettings, Stage
 from tests.actors.exit_scene import SHARES, TICK, Market
@@ -19,9 +20,10 @@ from tests.actors.money_bench import SECOND, UNIT, intent
 class Scene(AnyScene):
     """One bracket from its entry to the end."""
 
-    def __init__(self, seed: int, inert: bool, on_inert: OnInert) -> None:
+    def __init__(self, seed: int, inert: bool, on_inert: OnInert, stubborn: bool = False) -> None:
         sentinel = Sentinel(SentinelSettings(on_inert=on_inert, settle_ns=2 * SECOND))
         super().__init__(seed, Market(inert), sentinel)
+        self.market.stubborn = stubborn
         self.enter(intent(expires_s=3600))
 
     def stage(self) -> list[Stage]:
@@ -67,13 +69,15 @@ def test_a_price_above_the_stop_is_nothing_however_long() -> None:
     assert not scene.lines
 
 
-def test_an_inert_stop_is_cancelled_and_its_position_closed_once_where_config_says_close() -> None:
-    scene = Scene(1, inert=True, on_inert=OnInert.CLOSE)
+@pytest.mark.parametrize("stubborn", [False, True])
+def test_an_inert_stop_closes_at_the_market_or_else_an_order_alone_does_where_config_says_close(stubborn: bool) -> None:
+    scene = Scene(1, inert=True, on_inert=OnInert.CLOSE, stubborn=stubborn)
     scene.market.print_price(94 * UNIT)
     scene.quiet(60)
     assert (scene.market.entered(), scene.market.left()) == (SHARES * UNIT, SHARES * UNIT)
     assert scene.stage() == [Stage.DONE]
-    assert scene.kinds() == ["inert_stop"]
+    assert scene.kinds() == ["inert_stop", *["stop_stands"] * stubborn]
+    assert scene.exits == stubborn
     scene.quiet(700)
     assert scene.stage() == []
     assert not scene.actors["sentinel"].core.role.orders
@@ -82,22 +86,52 @@ def test_an_inert_stop_is_cancelled_and_its_position_closed_once_where_config_sa
 def test_a_stop_that_fills_while_it_is_being_cancelled_is_the_end_of_it() -> None:
     scene = Scene(1, inert=True, on_inert=OnInert.CLOSE)
     scene.market.print_price(94 * UNIT)
-    while not scene.lines:
-        stop = scene.market.named("s")
-        scene.tick()
+    scene.until(lambda: scene.lines)
+    stop = scene.market.named("s")
     assert stop is not None
-    stop.status = "Cancelled"
     scene.market.trade(stop, SHARES * UNIT)
     scene.quiet(60)
     assert (scene.exits, scene.market.left()) == (0, SHARES * UNIT)
 
 
-@pytest.mark.parametrize("shares", [30, 100])
-def test_a_fill_that_comes_after_the_confirmed_cancel_is_taken_off_what_is_closed(shares: int) -> None:
+@pytest.mark.parametrize("shares", [1, 30, 99, 100])
+@pytest.mark.parametrize("stage", [Stage.SETTLING, Stage.TURNING])
+def test_a_stop_that_fills_late_after_all_never_closes_more_than_is_held(shares: int, stage: Stage) -> None:
     scene = Scene(1, inert=True, on_inert=OnInert.CLOSE)
     scene.market.print_price(94 * UNIT)
-    while scene.stage() != [Stage.SETTLING]:
-        scene.tick()
+    scene.until(lambda: scene.stage() == [Stage.SETTLING])
+    stop = scene.market.named("s")
+    assert stop is not None
+    if stage is Stage.TURNING:
+        scene.market.slow = []
+        scene.until(lambda: scene.market.slow, fills=False)
+    scene.market.trade(stop, shares * UNIT)
+    scene.market.arrive()
+    scene.quiet(60)
+    assert (scene.market.left(), scene.exits) == (SHARES * UNIT, 0)
+    assert scene.stage() == [Stage.DONE]
+
+
+def test_an_order_that_does_not_fill_at_the_market_either_is_cancelled_and_followed_by_another() -> None:
+    scene = Scene(1, inert=True, on_inert=OnInert.CLOSE)
+    scene.market.print_price(94 * UNIT)
+    stop = scene.market.named("s")
+    assert stop is not None
+    scene.until(lambda: stop.ticket.order_type is OrderType.MARKET, fills=False)
+    scene.until(lambda: scene.exits, fills=False)
+    assert stop.status == "Cancelled"
+    scene.quiet(30)
+    assert (scene.market.left(), scene.exits) == (SHARES * UNIT, 1)
+    assert scene.stage() == [Stage.DONE]
+
+
+@pytest.mark.parametrize("shares", [30, 100])
+def test_a_fill_that_comes_after_the_confirmed_cancel_is_taken_off_what_is_closed(shares: int) -> None:
+    scene = Scene(1, inert=True, on_inert=OnInert.CLOSE, stubborn=True)
+    scene.market.print_price(94 * UNIT)
+    stop = scene.market.named("s")
+    assert stop is not None
+    scene.until(lambda: stop.status == "Cancelled" and scene.stage() == [Stage.SETTLING])
     stop = scene.market.named("s")
     assert stop is not None
     scene.market.trade(stop, shares * UNIT)
@@ -120,10 +154,9 @@ def test_nothing_is_closed_while_the_cancel_is_not_confirmed_however_long_that_t
 
 
 def test_an_exit_that_ends_in_the_middle_is_followed_by_one_for_the_rest() -> None:
-    scene = Scene(1, inert=True, on_inert=OnInert.CLOSE)
+    scene = Scene(1, inert=True, on_inert=OnInert.CLOSE, stubborn=True)
     scene.market.print_price(94 * UNIT)
-    while scene.stage() != [Stage.CLOSING]:
-        scene.tick()
+    scene.until(lambda: scene.stage() == [Stage.CLOSING])
     scene.market.at_market = lambda random: None  # type: ignore[method-assign]
     for shares in (50, 30):
         scene.quiet(6)
@@ -138,16 +171,15 @@ def test_an_exit_that_ends_in_the_middle_is_followed_by_one_for_the_rest() -> No
 
 
 def test_a_fill_that_nobody_could_foresee_is_called_out_and_not_corrected() -> None:
-    scene = Scene(1, inert=True, on_inert=OnInert.CLOSE)
+    scene = Scene(1, inert=True, on_inert=OnInert.CLOSE, stubborn=True)
     scene.market.print_price(94 * UNIT)
-    while scene.stage() != [Stage.DONE]:
-        scene.tick()
+    scene.until(lambda: scene.stage() == [Stage.DONE])
     stop = scene.market.named("s")
     assert stop is not None
     stop.ticket = msgspec.structs.replace(stop.ticket, qty=SHARES * UNIT)
     scene.market.trade(stop, 40 * UNIT)
     scene.quiet(60)
-    assert scene.kinds() == ["inert_stop", "closed_twice"]
+    assert scene.kinds() == ["inert_stop", "stop_stands", "closed_twice"]
     assert scene.market.left() == 140 * UNIT
     assert scene.exits == 1
 
@@ -155,7 +187,7 @@ def test_a_fill_that_nobody_could_foresee_is_called_out_and_not_corrected() -> N
 @pytest.mark.parametrize("seed", range(60))
 def test_whatever_crashes_and_fills_late_what_entered_leaves_exactly_once(seed: int) -> None:
     print(f"seed {seed}")
-    scene = Scene(seed, inert=True, on_inert=OnInert.CLOSE)
+    scene = Scene(seed, inert=True, on_inert=OnInert.CLOSE, stubborn=seed % 2 == 0)
     random = scene.random
     scene.market.print_price(94 * UNIT)
     late = random.randrange(3)

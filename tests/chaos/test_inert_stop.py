@@ -63,9 +63,7 @@ def test_a_normal_stop_never_raises_it(trading: tuple[EngineRun, Load]) -> None:
 
 
 @pytest.mark.parametrize("killed", ["", "sentinel", "broker.paper", "gateway"])
-def test_an_inert_stop_is_called_out_cancelled_and_its_position_closed_once(
-    trading: tuple[EngineRun, Load], killed: str
-) -> None:
+def test_an_inert_stop_is_called_out_and_its_position_closed_once(trading: tuple[EngineRun, Load], killed: str) -> None:
     engine, load = trading
     intent_id = opened(engine, load, inert=True)
     engine.wait(lambda: watched(engine), 60, "the sentinel has prices")
@@ -77,7 +75,10 @@ def test_an_inert_stop_is_called_out_cancelled_and_its_position_closed_once(
         kill_role(engine, killed)
     engine.wait(lambda: not engine.gateway_positions().get("MSFT"), 90, "the position is closed")
     settle(engine, load.published)
-    assert legs(engine, intent_id) == {"entry": "filled", "take_profit": "cancelled", "stop_loss": "cancelled"}
+    # It is the way out itself; where that takes longer than the grace period, an order alone is.
+    assert legs(engine, intent_id) in [
+        {"entry": "filled", "take_profit": "cancelled", "stop_loss": end} for end in ("filled", "cancelled")
+    ]
     assert len(inert(engine, intent_id)) == 1
     assert not engine.positions().get("MSFT")
     assert_equal_to_the_gateway(engine)
