@@ -82,7 +82,7 @@ class Driver(Protocol):
     """The actor's worker: a venue session, a socket, a stream reader. Its events come in through the shell."""
 
     def post(self, command: AnyMessage) -> None:
-        """Hand over a command; never blocks; the outcome comes as an event."""
+        """Hand over a command; waits a few milliseconds at most; the outcome comes as an event."""
 
 
 class Bus(Protocol):

@@ -5,6 +5,8 @@ Addresses of the actor system travel only here; everything else names roles.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 
 from actors.messages import Envelope
@@ -124,6 +126,18 @@ class Post(Control, frozen=True):
     sender_epoch: int
     number: int
     envelopes: tuple[Envelope, ...]
+
+    def __reduce__(self) -> tuple[Callable[[bytes], Post], tuple[bytes]]:
+        """Pickled as the journal writes it, which takes a tenth of pickling each message's class by name."""
+        return _post, (_encode(self),)
+
+
+_encode = msgspec.json.Encoder().encode
+_decoder = msgspec.json.Decoder(Post)
+
+
+def _post(written: bytes) -> Post:
+    return _decoder.decode(written)
 
 
 class Seen(Control, frozen=True):

@@ -7,7 +7,7 @@ from typing import cast
 import msgspec
 import redis
 
-from actors.adapters.redis_ledger import Script
+from actors.adapters.redis_wire import Script
 from actors.keys import ALL, KeyType, key
 from actors.messages import Envelope, Signal, SignalReceived, SignalUnreadable
 from actors.signal_form import SignalFormError, format_signal, parse_signal

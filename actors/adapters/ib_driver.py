@@ -45,6 +45,8 @@ from actors.ports import Clock
 from config import interlock
 
 QUERIES_MAX = 16
+WAY_S = 0.005
+"""An order's bytes go before whatever the actor has still to tell others, for so long at most."""
 
 LIBRARY_CODE = 0
 """Code of a report that stands for an ERROR record of the library; IB's own codes are positive."""
@@ -99,7 +101,7 @@ class IbDriver(Observer):
 
     def post(self, command: AnyMessage) -> None:
         """Take SubmitOrders, ModifyOrder, CancelVenueOrder or QueryVenue; anything else ends the process."""
-        self._worker.post(command)
+        self._worker.post(command, WAY_S)
 
     def fileno(self) -> int:
         """Readable while events wait."""

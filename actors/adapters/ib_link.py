@@ -172,15 +172,24 @@ class Link:
 
     # ---- writes: pace them first, by `pacer.take`
 
-    async def write_orders(self, contracts: list[Contract], orders: list[Order]) -> bool:
-        """Write all, in order and without a pause; return whether every byte was handed to the socket.
+    def write_orders(self, contracts: list[Contract], orders: list[Order]) -> None:
+        """Write all, in order and without a pause; `flush` says what became of it.
 
-        False claims nothing: some, all or none may have left, and the link is lost. The caller checks `usable` in
-        the same step, before.
+        The caller checks `usable` in the same step, before.
         """
         for contract, order in zip(contracts, orders, strict=True):
             self._wrapper.remember(order)
             self._client.placeOrder(order.orderId, contract, order)
+
+    def flushed(self) -> bool:
+        """Whether nothing written waits for the socket."""
+        return self._flushed.is_set()
+
+    async def flush(self) -> bool:
+        """Return whether every byte written was handed to the socket.
+
+        False claims nothing: some, all or none may have left, and the link is lost.
+        """
         if self._flushed.is_set():
             return self.usable()
         flushing = asyncio.ensure_future(self._flushed.wait())

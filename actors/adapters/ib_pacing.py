@@ -26,6 +26,14 @@ class Pacer:
                 await asyncio.sleep(wait_s)
             self._sent.extend([loop.time()] * count)
 
+    def take_now(self, count: int) -> bool:
+        """Spend `count` messages if they may be written at once and nobody waits; False spends nothing."""
+        now_s = asyncio.get_running_loop().time()
+        if self._turn.locked() or self._wait_s(count, now_s) > 0:
+            return False
+        self._sent.extend([now_s] * count)
+        return True
+
     def _wait_s(self, count: int, now_s: float) -> float:
         while self._sent and now_s - self._sent[0] >= WINDOW_S:
             self._sent.popleft()

@@ -2,7 +2,8 @@
 
 A submission ends in exactly one of `SubmitWritten`, `SubmitNotSent`, or nothing: then bytes may have left, and the
 link is declared lost. Everything that takes time (contract details, pacing) comes before the last check, and nothing
-between the check and the write. The same submission delivered again in its session is written once and told twice.
+between the check and the write. A submission that nothing stands before, and that has nothing to wait for, is written
+in the step that takes it. The same submission delivered again in its session is written once and told twice.
 
 Full: beyond `ORDERS_MAX` waiting ones a submission is `SubmitNotSent`, and a cancel is answered by an error report.
 """
@@ -13,6 +14,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 from ib_insync.contract import Contract
 from ib_insync.wrapper import RequestError
 
@@ -39,6 +41,13 @@ NOT_CONNECTED_CODE = 504
 
 
 Command = SubmitOrders | ModifyOrder | CancelVenueOrder
+
+
+class Unflushed(msgspec.Struct, frozen=True):
+    """Orders that were written in the step that took them, and of which some bytes still wait for the socket."""
+
+    command: SubmitOrders
+    link: Link
 
 
 class Refused(RuntimeError):
@@ -74,10 +83,13 @@ class Submissions:
 
     def open(self) -> None:
         """Make what belongs to the running loop; before `take` and `run`."""
-        self._orders: asyncio.Queue[Command] = asyncio.Queue(ORDERS_MAX)
+        self._orders: asyncio.Queue[Command | Unflushed] = asyncio.Queue(ORDERS_MAX)
+        self._idle = False
 
     def take(self, command: Command) -> None:
-        """Queue a command behind those before it."""
+        """Write a submission now if nothing stands in its way; else queue the command behind those before it."""
+        if isinstance(command, SubmitOrders) and self._idle and self._orders.empty() and self._at_once(command):
+            return
         if not self._orders.full():
             self._orders.put_nowait(command)
         elif isinstance(command, SubmitOrders):
@@ -92,36 +104,76 @@ class Submissions:
     async def run(self) -> None:
         """Write what was taken, in order, until cancelled."""
         while True:
-            match await self._orders.get():
-                case SubmitOrders() as submit:
-                    await self._submit(submit)
-                case ModifyOrder() as modify:
-                    await self._modify(modify)
-                case CancelVenueOrder() as cancel:
-                    await self._cancel(cancel)
+            self._idle = True
+            command = await self._orders.get()
+            self._idle = False
+            match command:
+                case SubmitOrders():
+                    await self._submit(command)
+                case Unflushed(command=submit, link=link):
+                    self._written_or_lost(submit, link, await link.flush())
+                case ModifyOrder():
+                    await self._modify(command)
+                case CancelVenueOrder():
+                    await self._cancel(command)
+
+    def _at_once(self, command: SubmitOrders) -> bool:
+        """Write in this very step; False where something has to be waited for, and then nothing was done."""
+        contracts = [self._contracts[ticket.symbol] for ticket in command.tickets if ticket.symbol in self._contracts]
+        if len(contracts) < len(command.tickets):
+            return False
+        if self._repeated(command):
+            return True
+        try:
+            link = self._check(command)
+        except Refused as error:
+            self._not_sent(command, str(error))
+            return True
+        if not link.pacer.take_now(len(command.tickets)):
+            return False
+        self._write(command, link, contracts)
+        if link.flushed():
+            self._written_or_lost(command, link, link.usable())
+        else:
+            self._orders.put_nowait(Unflushed(command, link))
+        return True
 
     async def _submit(self, command: SubmitOrders) -> None:
-        names = _names(command)
-        known = self._written.get(names)
-        if known is not None and known.session_id == command.session_id and not command.resend:
-            self._worker.count("submissions_repeated")
-            self._worker.emit(known)
+        if self._repeated(command):
             return
         try:
             link, contracts = await self._ready_to_write(command)
         except (Refused, LinkLost, Unanswered, RequestError, LookupError) as error:
             self._not_sent(command, str(error))
             return
-        # From here on a failure claims nothing: bytes may have left.
-        orders = [ib_forms.order_of(ticket, self._connection.client_id) for ticket in command.tickets]
-        if not await link.write_orders(contracts, orders):
+        self._write(command, link, contracts)
+        self._written_or_lost(command, link, await link.flush())
+
+    def _repeated(self, command: SubmitOrders) -> bool:
+        """Tell again what was written in this session already."""
+        known = self._written.get(_names(command))
+        if known is None or known.session_id != command.session_id or command.resend:
+            return False
+        self._worker.count("submissions_repeated")
+        self._worker.emit(known)
+        return True
+
+    def _write(self, command: SubmitOrders, link: Link, contracts: list[Contract]) -> None:
+        """From here on a failure claims nothing: bytes may have left."""
+        link.write_orders(
+            contracts, [ib_forms.order_of(ticket, self._connection.client_id) for ticket in command.tickets]
+        )
+
+    def _written_or_lost(self, command: SubmitOrders, link: Link, written: bool) -> None:
+        if not written:
             self._worker.count("writes_unknown")
             link.lose("socket failed while orders were written")
             return
-        written = SubmitWritten(command.session_id, command.intent_id, names, self._clock.now_ns())
-        self._worker.count("orders_written", len(orders))
-        self._worker.emit(written)
-        self._written[names] = written
+        names = _names(command)
+        told = SubmitWritten(command.session_id, command.intent_id, names, self._clock.now_ns())
+        self._worker.count("orders_written", len(names))
+        self._worker.emit(told)
+        self._written[names] = told
         if len(self._written) > WRITTEN_MAX:
             del self._written[next(iter(self._written))]
 
@@ -172,7 +224,8 @@ class Submissions:
             self._not_asked(command, str(error))
             return
         # From here on a failure claims nothing: bytes may have left.
-        if not await link.write_orders(contracts, [ib_forms.order_of(ticket, self._connection.client_id)]):
+        link.write_orders(contracts, [ib_forms.order_of(ticket, self._connection.client_id)])
+        if not await link.flush():
             self._worker.count("writes_unknown")
             link.lose("socket failed while a change was written")
             return

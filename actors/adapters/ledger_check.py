@@ -9,7 +9,8 @@ import msgspec
 import redis
 
 from actors.adapters.identity import IdentityFile
-from actors.adapters.redis_ledger import Script, parse_lease
+from actors.adapters.redis_ledger import parse_lease
+from actors.adapters.redis_wire import Script
 from actors.keys import ALL, KeyType, key
 
 # The id is set only in a ledger that is empty, in one step.

@@ -7,13 +7,13 @@ incarnation cannot write between check and act. Stream ids are `<seq>-0`: the jo
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from collections.abc import Iterator
-from typing import Protocol, cast
+from typing import cast
 
 import redis
 
 from actors.adapters.identity import IdentityFile, RoleMark
+from actors.adapters.redis_wire import Script, ScriptWire, raw_connection
 from actors.keys import ALL, KeyType, key
 from actors.ports import Fenced, LedgerAway, LedgerCorrupt, Projection, Stored
 
@@ -23,21 +23,6 @@ PAGE_ENTRIES = 1_000
 
 class LedgerFull(LedgerAway):
     """The server is at its memory limit and took nothing of this write."""
-
-
-class Script:
-    """A Lua script, run by its hash and loaded where the server does not know it (which means: it has not run)."""
-
-    def __init__(self, body: str) -> None:
-        self.body = body
-        self.sha = hashlib.sha1(body.encode(), usedforsecurity=False).hexdigest()
-
-    def run(self, client: redis.Redis, keys: list[str], arguments: list[bytes | str | int]) -> bytes:
-        """Return the script's answer; raises what redis-py raises."""
-        try:
-            return cast("bytes", client.evalsha(self.sha, len(keys), *keys, *arguments))
-        except redis.exceptions.NoScriptError:
-            return cast("bytes", client.eval(self.body, len(keys), *keys, *arguments))
 
 
 # KEYS: lease, index. ARGV: epoch, owner, role. A lease only ever rises.
@@ -99,16 +84,6 @@ return 'OK'
 """)
 
 
-class _RawConnection(Protocol):
-    """What redis-py's connection is without its reply callbacks, which take most of a long read's time."""
-
-    def send_command(self, *arguments: str) -> None: ...
-
-    def read_response(self) -> list[tuple[bytes, list[bytes]]]: ...
-
-    def disconnect(self) -> None: ...
-
-
 class RedisLedger:
     """`ports.Ledger` of one role and one incarnation, for one thread. `owner` says who holds the lease, for people."""
 
@@ -117,6 +92,7 @@ class RedisLedger:
         self.owner = " ".join(owner.split())
         self.epoch = 0
         self._client = client
+        self._wire = ScriptWire(client)
         self._identity = identity
         self._lease = ""
         self._keys = {kind: key(kind, role) for kind in _ROLE_KEYS}
@@ -157,7 +133,7 @@ class RedisLedger:
         """Yield what is there after `after_seq`; the page after the one being folded is already on its way."""
         with _translated(self.role, "tail"):
             last = self._last_seq()
-            connection = cast("_RawConnection", self._client.connection_pool.get_connection())
+            connection = raw_connection(self._client)
         clean = False
         try:
             pages = list(range(after_seq + 1, last + 1, PAGE_ENTRIES))
@@ -166,7 +142,7 @@ class RedisLedger:
                     for start in pages[:2] if ahead == 0 else pages[ahead + 1 : ahead + 2]:
                         end = min(start + PAGE_ENTRIES - 1, last)
                         connection.send_command("XRANGE", self._keys[KeyType.JOURNAL], f"{start}-0", f"{end}-0")
-                    page = connection.read_response()
+                    page = cast("list[tuple[bytes, list[bytes]]]", connection.read_response())
                 for entry_id, fields in page:
                     yield self._seq(entry_id), fields[1]
             clean = True
@@ -186,7 +162,7 @@ class RedisLedger:
             keys.append(key(projection.key_type, projection.symbol))
             arguments += [f"{projection.key_type}:{projection.symbol}", projection.field, projection.value]
         with _translated(self.role, "append"):
-            answer = _APPEND.run(self._client, keys, arguments)
+            answer = self._wire.run(_APPEND, keys, arguments)
         self._judge(answer, self.epoch, seq)
 
     def save_snapshot(self, seq: int, payload: bytes) -> None:
@@ -195,7 +171,7 @@ class RedisLedger:
         lease, journal, snapshot, previous = (self._keys[kind] for kind in kinds)
         keys = [lease, journal, self._index, snapshot, previous]
         with _translated(self.role, "snapshot"):
-            answer = _SAVE.run(self._client, keys, [self._lease, seq, payload, self.role])
+            answer = self._wire.run(_SAVE, keys, [self._lease, seq, payload, self.role])
         self._judge(answer, self.epoch, seq)
         self._identity.note_epoch(self.role, self.epoch, seq)
 

@@ -12,7 +12,7 @@ import redis
 
 from actors.adapters.bus_streams import read_signal
 from actors.adapters.redis_client import READ_BLOCK_MS
-from actors.adapters.redis_ledger import Script
+from actors.adapters.redis_wire import Script, packed, raw_connection
 from actors.keys import ALL, KeyType, key
 from actors.messages import SignalReceived, SignalUnreadable
 
@@ -72,6 +72,8 @@ class SignalReader:
         self._in_flight_max = in_flight_max
         self._waiting = waiting
         self._stream = key(KeyType.SIGNALS, ALL)
+        self._room = 0
+        """Entries that may be handed over before it has to be asked again how many are unacknowledged."""
         self._counters = {
             "rounds": 0,
             "signals": 0,
@@ -128,6 +130,10 @@ class SignalReader:
         self._inherit(client)
         self._own_pending(client)
         sweep_s = time.monotonic() + self._redeliver_ms / 2_000
+        wait_ms = min(READ_BLOCK_MS, max(self._redeliver_ms // 2, 50))
+        asking: list[bytes | str | int] = ["XREADGROUP", "GROUP", self._group, self._consumer, "COUNT", READ_ENTRIES]
+        asking += ["BLOCK", wait_ms, "STREAMS", self._stream, ">"]
+        connection, command = raw_connection(client), packed(asking)
         while not self._stopping.is_set():
             self._round()
             if time.monotonic() >= sweep_s:
@@ -136,11 +142,8 @@ class SignalReader:
             if self._full(client):
                 self._stopping.wait(0.05)
                 continue
-            wait_ms = min(READ_BLOCK_MS, max(self._redeliver_ms // 2, 50))
-            answer = client.xreadgroup(
-                self._group, self._consumer, {self._stream: ">"}, count=READ_ENTRIES, block=wait_ms
-            )
-            self._hand_over(client, _entries(answer))
+            connection.send_packed_command([command], check_health=False)
+            self._hand_over(client, _new_entries(connection.read_response()))
 
     def _create_group(self, client: redis.Redis) -> None:
         """From the stream's very first entry, so that a signal sent before there was a reader is read too."""
@@ -189,7 +192,10 @@ class SignalReader:
         return {cast("bytes", one["name"]).decode(): cast("int", one["pending"]) for one in consumers}
 
     def _full(self, client: redis.Redis) -> bool:
-        return self._pending(client).get(self._consumer, 0) >= self._in_flight_max
+        """Asked of the server only where as many were handed over since as would then have had room."""
+        if self._room <= 0:
+            self._room = self._in_flight_max - self._pending(client).get(self._consumer, 0)
+        return self._room <= 0
 
     def _hand_over(self, client: redis.Redis, entries: list[Entry]) -> None:
         for entry_id, fields in entries:
@@ -201,6 +207,7 @@ class SignalReader:
                 continue
             message = read_signal(entry_id.decode(), fields)
             self._counters["signals" if isinstance(message, SignalReceived) else "unreadable"] += 1
+            self._room -= 1
             self._emit(message)
 
     def _round(self) -> None:
@@ -212,6 +219,13 @@ class SignalReader:
             nonce = self._beats.popleft()
             if self._emit_beat is not None:
                 self._emit_beat(nonce, self.progress())
+
+
+def _new_entries(answer: object) -> list[Entry]:
+    """The same from the server's own form, in which fields and values take turns."""
+    streams = cast("list[tuple[bytes, list[tuple[bytes, list[bytes]]]]]", answer)
+    entries = streams[0][1] if streams else []
+    return [(entry_id, dict(zip(flat[::2], flat[1::2], strict=True))) for entry_id, flat in entries]
 
 
 def _entries(answer: object) -> list[Entry]:

@@ -1,7 +1,7 @@
 """A thread with an asyncio loop of its own beside an actor's loop, and the two bounded ways between them.
 
-Owner: the actor that hosts it. Commands go in by `post` (which never blocks), events come out by `drain` when `fileno`
-is readable. Order is kept in both directions. Nothing polls.
+Owner: the actor that hosts it. Commands go in by `post`, events come out by `drain` when `fileno` is readable. Order is
+kept in both directions. Nothing polls, and `post` waits for nothing but, where told to, the loop's turn.
 
 Full: an emitted event waits, blocking the loop thread, until the actor drains; after `full_s_max` the process ends,
 because an event that is dropped is worse than a restart. Events with a key coalesce instead: the newest takes the
@@ -70,6 +70,8 @@ class Worker(Generic[Command, Event]):
         self._room = threading.Condition(self._lock)
         self._number = 0
         self._commands: deque[Command] = deque()
+        self._way = threading.Lock()
+        self._way.acquire()
         self._handle: Callable[[Command], None] | None = None
         self._make_beat: Callable[[int, dict[str, int]], Event] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -104,15 +106,23 @@ class Worker(Generic[Command, Event]):
         if not running.wait(START_S_MAX):
             raise RuntimeError(f"{self.name}: its loop did not start within {START_S_MAX} s")
 
-    def post(self, command: Command) -> None:
-        """Hand a command to the loop. Never blocks. After `stop` it goes nowhere."""
+    def post(self, command: Command, way_s: float = 0.0) -> None:
+        """Hand a command to the loop. After `stop` it goes nowhere.
+
+        Blocks for `way_s` at most, until the loop has taken it: two threads that both have work hand Python's lock
+        back and forth, and what is urgent to the loop would wait for what is not to the actor.
+        """
         if self._stopping:
             return
+        if way_s:
+            self._way.acquire(blocking=False)
         if len(self._commands) >= COMMANDS_MAX:
             self._fail(f"{len(self._commands)} commands wait: the loop hangs")
             return
         self._commands.append(command)
         self._call(self._take_commands)
+        if way_s:
+            self._way.acquire(timeout=way_s)
 
     def beat(self, nonce: int) -> None:
         """Send a heartbeat through the loop; it comes back as an event made by `make_beat`."""
@@ -249,6 +259,8 @@ class Worker(Generic[Command, Event]):
         while self._commands:
             self._handle(self._commands.popleft())
             self.count("commands")
+        if self._way.locked():  # taken by `post` alone, released here alone
+            self._way.release()
 
     def _answer_beat(self, nonce: int) -> None:
         assert self._make_beat is not None

@@ -217,6 +217,25 @@ def test_many_submissions_are_paced_below_the_gateways_limit_and_all_arrive(
     assert not bench.library_errors()
 
 
+def test_cancels_keep_behind_the_submissions_before_them_also_where_some_are_written_at_once(
+    gateway: GatewayProcess,
+) -> None:
+    with Bench(gateway.port, messages_per_s_max=10) as bench:
+        session = bench.opened()
+        commands = [
+            bracket(session, f"s{n}", first_order_id=session.next_order_id + 3 * n, entry_px="480.00", stop_px="470.00")
+            for n in range(6)
+        ]
+        for command in commands:
+            entry = command.tickets[0]
+            bench.driver.post(command)
+            bench.driver.post(CancelVenueOrder(session.session_id, entry.client_order_id, entry.venue_order_id))
+        names = {ticket.client_order_id for command in commands for ticket in command.tickets}
+        bench.until(lambda: {name for name in names if statuses(bench, name)[-1:] == ["Cancelled"]} == names)
+        assert [event.intent_id for event in bench.of(SubmitWritten)] == [one.intent_id for one in commands]
+        assert not [error for error in bench.of(VenueErrorReported) if error.code == 10147]
+
+
 def test_submissions_that_still_wait_when_the_session_goes_are_known_not_to_have_left(
     gateway: GatewayProcess, bench: Bench
 ) -> None:

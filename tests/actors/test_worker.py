@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import select
 import subprocess
@@ -81,6 +82,29 @@ def test_the_descriptor_is_readable_exactly_while_events_wait(hosted: Hosted) ->
     assert hosted.worker.drain() == []
     hosted.worker.post(lambda: hosted.worker.emit("again"))
     assert hosted.events(1) == ["again"]
+
+
+def test_a_command_that_is_given_way_is_taken_before_post_returns_but_a_hung_loop_holds_up_nobody(
+    hosted: Hosted,
+) -> None:
+    taken: list[int] = []
+    for number in range(200):
+        hosted.worker.post(functools.partial(taken.append, number), 20.0)
+        assert taken[-1] == number
+    hanging, may_go = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        hanging.set()
+        may_go.wait(20.0)
+
+    hosted.worker.post(hang)
+    assert hanging.wait(20.0)
+    hosted.worker.post(functools.partial(taken.append, 200), 0.01)
+    assert taken[-1] == 199
+    may_go.set()
+    hosted.worker.post(functools.partial(hosted.worker.emit, "done"))
+    assert hosted.events(1, 20.0) == ["done"]
+    assert taken[-1] == 200
 
 
 def test_an_event_with_a_key_replaces_the_one_that_waits_in_its_place(hosted: Hosted) -> None:

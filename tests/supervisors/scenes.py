@@ -140,6 +140,21 @@ def hung_peer(stage: Stage) -> Any:
     return {"heard": heard, "delivered_after_all": len(got)}
 
 
+def crossing(stage: Stage) -> Any:
+    """Two rallies between two players, begun from both ends: messages and acknowledgements cross on one connection."""
+    addresses = []
+    for number in (0, 1):
+        stage.child()
+        addresses.append(stage.ask("child_address", number)[0])
+    for number, name in ((0, "a"), (1, "b")):
+        stage.tell_child(number, "rally", (addresses[1 - number], name, 100))
+    of = {"a": [], "b": []}
+    for name, found in of.items():
+        wait_for(lambda name=name: sum(len(stage.ask_child(n, "notes_of", name)) for n in (0, 1)) >= 100, 60.0)
+        found += [stage.ask_child(number, "notes_of", name) for number in (0, 1)]
+    return of
+
+
 def listeners(stage: Stage) -> Any:
     stage.child()
     stage.ask_child(0, "pid")

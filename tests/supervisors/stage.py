@@ -96,6 +96,16 @@ class Player(CrashOnlyActor):
         self.send(order[0], order[1])
         return 1
 
+    def rally(self, order: tuple[Any, str, int]) -> None:
+        """Two messages to the other, now and then a large one, who answers in kind until none are left."""
+        other, name, left = order
+        if left:
+            self.send(other, Do("note", (name, left, "x" * (100_000 if left % 10 == 0 else 1))))
+            self.send(other, Do("rally", (self.myAddress, name, left - 1)))
+
+    def notes_of(self, name: str) -> list[tuple[int, int]]:
+        return [(left, len(text)) for noted, left, text in self.seen if noted == name]
+
     def child_address(self, number: int) -> tuple[Any]:
         return (self.children[number],)
 

@@ -28,7 +28,7 @@ from tests.supervisors.processes import ROOT
 KEY = b"k" * 32
 
 PATCHED = """
-import inspect
+import inspect, re
 import thespian.system.transport.IPBase as ip
 import thespian.system.transport.TCPTransport as tcp
 import thespian.system.transport.asyncTransportBase as base
@@ -45,6 +45,10 @@ assert tcp.ackMsg == stream.ackMsg and tcp.ackDataErrMsg == stream.ackDataErrMsg
 for name in ("MAX_PENDING_TRANSMITS", "MAX_QUEUED_TRANSMITS", "QUEUE_TRANSMIT_UNBLOCK_THRESHOLD"):
     assert isinstance(getattr(base, name), int) and source["base"].count(name) >= 2, name
 assert {"_size", "_buf"} <= set(vars(tcp.ReceiveBuffer())) and callable(tcp.ReceiveBuffer.addMore)
+assert set(re.findall(r"selectors\\.(\\w+)", source["tcp"])) == {"DefaultSelector", "EVENT_READ", "EVENT_WRITE"}
+assert set(re.findall(r"sel\\.(\\w+)", source["tcp"])) == {"register", "select", "close"}
+assert "key.fd" in source["tcp"] and "key.fileobj" not in source["tcp"]
+assert source["tcp"].count("remainingAmount()") == 2 and callable(tcp.ReceiveBuffer.remainingAmount)
 assert callable(utilis.thesplog_control)
 assert "THESPIAN_BASE_IPADDR" in source["ip"]
 import thespian.system.actorManager as manager, thespian.system.multiprocCommon as common
@@ -86,6 +90,17 @@ def test_an_admin_of_another_run_is_never_joined(theatre: Theatre) -> None:
 @pytest.mark.process
 def test_fifty_messages_to_a_hung_actor_do_not_hold_up_those_to_others(theatre: Theatre) -> None:
     assert theatre.play("hung_peer") == {"heard": ["heard all the same"], "delivered_after_all": 50}
+
+
+@pytest.mark.process
+def test_messages_that_cross_on_one_connection_all_arrive_once_and_in_order(theatre: Theatre) -> None:
+    seen = theatre.play("crossing")
+    for rally, starter in (("a", 0), ("b", 1)):
+        sizes = {left: 100_000 if left % 10 == 0 else 1 for left in range(1, 101)}
+        evens = [[left, sizes[left]] for left in range(100, 0, -2)]
+        odds = [[left, sizes[left]] for left in range(99, 0, -2)]
+        assert seen[rally][1 - starter] == evens
+        assert seen[rally][starter] == odds
 
 
 def test_a_value_comes_back_through_its_own_key_only() -> None:
