@@ -49,6 +49,15 @@ from actors.broker_intents import (
 from actors.broker_readback import alarm_again
 from actors.broker_state import BrokerSettings, BrokerState, Family, Gate, Generation, Order, Session, name_kinds
 from actors.broker_turn import Turn
+from actors.broker_watch import (
+    WATCH_TIMER,
+    session_began,
+    session_ended,
+    show_uptime,
+    told_error,
+    watch,
+    watcher_recovered,
+)
 from actors.effects import ClearAlarm, Drive, Effect, Send, Severity, StartTimer
 from actors.messages import (
     BrokerSessionChanged,
@@ -136,7 +145,8 @@ class Broker:
         states = Counter(order.state for family in state.families.values() for order in family.orders)
         unresolved = sum(count for order_state, count in states.items() if order_state in UNRESOLVED)
         working = sum(count for order_state, count in states.items() if order_state in WORKING)
-        return shown | {"working": str(working), "unresolved": str(unresolved), "held": str(len(state.held))}
+        shown |= {"working": str(working), "unresolved": str(unresolved), "held": str(len(state.held))}
+        return shown | show_uptime(state.uptime, now_ns, self.settings.planned)
 
     def migrate(self, schema_version: int, state: bytes) -> bytes:
         """Version 1 knew brackets only, and did not name their kind. Raises ValueError (any other version)."""
@@ -189,6 +199,7 @@ def _handle(turn: Turn, body: BrokerInput, correlation_id: str) -> None:
         case VenueErrorReported():
             fold_error(turn, body)
             look_up_refused(turn, body)
+            told_error(turn, body.code)
         case VenueRead():
             if _current(turn, body.session_id):
                 fold_read(turn, body)
@@ -251,6 +262,7 @@ def _session_opened(turn: Turn, opened: SessionOpened) -> None:
         turn.count("wrong_account")
         return
     turn.session = Session(opened.session_id, opened.account, opened.client_id)
+    session_began(turn)
     turn.gate = None
     turn.generation = _generation(turn, opened)
     turn.next_order_id = max(turn.next_order_id, opened.next_order_id, opened.venue_next_order_id)
@@ -277,13 +289,15 @@ def _session_lost(turn: Turn, lost: SessionLost) -> None:
     if _current(turn, lost.session_id):
         lose_session(turn)
         turn.owe(turn.settings.reconciler, BrokerSessionChanged("", ""))
-        turn.count("session_lost_in_restart" if turn.in_restart else "session_lost")
+        turn.count(f"session_lost_in_{turn.window}" if turn.window else "session_lost")
+        session_ended(turn)
 
 
 def _recovered(turn: Turn) -> None:
     if turn.session is not None:
         turn.owe(turn.settings.reconciler, BrokerSessionChanged("", ""))
     lose_session(turn)
+    watcher_recovered(turn)
     wake_for_held(turn)
     alarm_again(turn)
     alarm_exits_again(turn)
@@ -308,13 +322,15 @@ def _timer(turn: Turn, name: str) -> None:
         cancel_again(turn)
     elif name == AT_MARKET_TIMER:
         turn_on(turn)
+    elif name == WATCH_TIMER:
+        watch(turn)
     else:
         turn.count("unknown_timer")
 
 
 def _check_stuck(turn: Turn) -> None:
     names = stuck(turn)
-    if names and not turn.in_restart:
+    if names and not turn.window:
         turn.count("stuck")
         text = f"{len(names)} orders without the venue's word, first {names[0]}"
         turn.alarm("order_stuck", Severity.WARNING, text)

@@ -98,8 +98,8 @@ def _blocked_by(turn: Turn, opens_risk: bool) -> str:
     session, gate = turn.session, turn.gate
     if session is None:
         return "session"
-    if opens_risk and turn.in_restart:
-        return "restart_window"
+    if opens_risk and (window := turn.closed_window):
+        return f"{window}_window"
     if opens_risk and (gate is None or gate.session_id != session.session_id or turn.now_ns >= gate.expires_ns):
         return "gate"
     if opens_risk and _open_families_full(turn):

@@ -12,8 +12,11 @@ from actors.external_orders import ExternalOrder, ExternalOrders
 from actors.messages import BracketIntent, ExitIntent, Leg, OrderType, Side
 from kernels.order_state import DONE, OrderState
 from kernels.positions import Fill, Position
+from kernels.recurring import Span
+from kernels.uptime import Uptime
 
 SECOND_NS = 1_000_000_000
+NEVER = Span(0, 0)
 
 Intent = BracketIntent | ExitIntent
 """What a family is made of."""
@@ -32,8 +35,8 @@ class BrokerSettings(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     `watchers` are told, owed, of every change of an order and of a position, as the allocator is. While positions are
     being closed, no exits but those of `risk` go out. What is wrong with a bracket's exits for `exits_after_ns` is
     mended, at most `exit_tries_max` times; a change that the venue has not shown after `modify_shown_ns` is looked up.
-    For `restart_ns` from `restart_at_ns` after each midnight (UTC) the venue restarts: nothing that opens risk leaves,
-    and to lose it is expected.
+    In the spans `restart` and `login` the venue restarts, and waits for a person: nothing that opens risk leaves, and
+    to lose it is expected. Without a session for `away_ns` outside of them a person is told.
     """
 
     name: str = "broker.paper"
@@ -52,8 +55,9 @@ class BrokerSettings(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     held_max: int = 64
     not_sent_max: int = 3
     stuck_after_ns: int = 10 * SECOND_NS
-    restart_at_ns: int = 0
-    restart_ns: int = 0
+    restart: Span = NEVER
+    login: Span = NEVER
+    away_ns: int = 60 * SECOND_NS
     exits_after_ns: int = 2 * SECOND_NS
     modify_shown_ns: int = 10 * SECOND_NS
     exit_tries_max: int = 3
@@ -67,6 +71,11 @@ class BrokerSettings(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     incidents_max: int = 64
     external_orders: ExternalOrders = ExternalOrders.ALERT
     externals_max: int = 500
+
+    @property
+    def planned(self) -> tuple[Span, ...]:
+        """When the venue is expected to be away."""
+        return self.restart, self.login
 
 
 class Transition(msgspec.Struct, frozen=True, gc=False):
@@ -249,7 +258,8 @@ class BrokerState(msgspec.Struct, frozen=True, gc=False):
     longer kept (with their expiry), so that none can be placed again. `absorbed` are the positions up to the oldest
     kept fill, `absorbed_ts_ns` the youngest execution in them. `misread` are the open orders that the venue holds with
     other terms than were asked, and which; `defects` the brackets whose exits are not what they must be; `read_session`
-    the session in which the venue was last read whole.
+    the session in which the venue was last read whole. `away_since_ns`: since when there is no session, over restarts
+    of this role; 0 while there is one.
     """
 
     session: Session | None = None
@@ -276,6 +286,8 @@ class BrokerState(msgspec.Struct, frozen=True, gc=False):
     read_session: str = ""
     incidents: tuple[IncidentNote, ...] = ()
     externals: Mapping[str, ExternalOrder] = {}
+    uptime: Uptime = Uptime()
+    away_since_ns: int = 0
 
 
 Raws = dict[str, msgspec.Raw]

@@ -45,14 +45,18 @@ from actors.messages import (
     Side,
 )
 from kernels import ids
-from kernels.day_window import within
 from kernels.layered_map import LayeredMap
 from kernels.order_state import Incident, OrderEvent, transition
 from kernels.positions import FIXED, FLAT, Fill, Position, apply_fill, average_px, divide_half_even
+from kernels.recurring import SECOND_NS, begun_ns
+from kernels.uptime import Standing, advance, enter
 
 TRANSITIONS_KEPT = 16
 STOP_AGAIN = "stop_again:"
 """With a bracket's intent behind it, what a stop is for that is put back."""
+UPTIME_STEP_NS = SECOND_NS
+"""How much of the gateway's uptime an input must add to be worth counting with it."""
+
 READ_BACK = "read_back"
 """Kind of the incident of an order that the venue holds otherwise than asked."""
 
@@ -76,6 +80,8 @@ _COMPARED = (
     "read_session",
     "incidents",
     "externals",
+    "uptime",
+    "away_since_ns",
 )
 """Small enough to compare whole at the end of a turn; the large maps are compared where they were touched."""
 _compared = attrgetter(*_COMPARED)
@@ -112,6 +118,8 @@ class Turn:
         self.read_session = state.read_session
         self.incidents = state.incidents
         self.externals: Mapping[str, ExternalOrder] = state.externals
+        self.uptime = state.uptime
+        self.away_since_ns = state.away_since_ns
         self._touched: dict[str, None] = {}
 
     # ---- effects
@@ -153,10 +161,25 @@ class Turn:
         self.effects.append(AppendLine("incidents", IncidentRecorded(kind, subject, evidence)))
         return True
 
+    # ---- the venue's own times
+
     @property
-    def in_restart(self) -> bool:
-        """Whether it is the time of the day at which the venue restarts."""
-        return within(self.now_ns, self.settings.restart_at_ns, self.settings.restart_ns)
+    def window(self) -> str:
+        """Which of the times in which the venue is expected to be away it is, if any."""
+        if begun_ns(self.settings.restart, self.now_ns) is not None:
+            return "restart"
+        return "login" if begun_ns(self.settings.login, self.now_ns) is not None else ""
+
+    @property
+    def closed_window(self) -> str:
+        """The same, as long as orders had better wait: once a session has begun in the login's, it is over."""
+        begun = begun_ns(self.settings.login, self.now_ns) if self.window == "login" else None
+        there = begun is not None and self.uptime.standing is Standing.UP and self.uptime.since_ns >= begun
+        return "" if there else self.window
+
+    def stand(self, standing: Standing) -> None:
+        """Count the venue's uptime up to now, and let it stand so from now on."""
+        self.uptime = enter(self.uptime, standing, self.now_ns, self.settings.planned)
 
     # ---- intents
 
@@ -284,6 +307,8 @@ class Turn:
         if len(self.fills) > self.settings.fills_max:
             self._absorb_fills()
         changed = self._changed()
+        if changed and self.now_ns - self.uptime.as_of_ns >= UPTIME_STEP_NS:
+            changed["uptime"] = advance(self.uptime, self.now_ns, self.settings.planned)
         state = msgspec.structs.replace(self.before, **changed) if changed else self.before
         return state, tuple(self.effects)
 

@@ -30,7 +30,7 @@ SecondsOrNone = Annotated[float, Meta(ge=0, le=86_400)]
 Rate = Annotated[float, Meta(ge=0, le=1_000_000)]
 Bps = Annotated[float, Meta(ge=0, le=10_000)]
 TimeOfDay = Annotated[str, Meta(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$")]
-"""HH:MM, UTC."""
+"""HH:MM."""
 
 Fraction = Annotated[float, Meta(gt=0, le=1)]
 

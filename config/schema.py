@@ -18,13 +18,12 @@ from config.evaluator import Evaluator
 from config.exchange import Exchange, faults_of
 from config.execution import EXPLICIT_TO_TRADE, Execution
 from config.execution import faults_of as faults_of_execution
+from config.gateway import Gateway, faults_of_gateway
 from config.limits import (
     AMOUNT_MAX,
     Bps,
-    ClientId,
     Count,
     Fraction,
-    LoopbackHost,
     Megabytes,
     Milliseconds,
     Name,
@@ -34,7 +33,6 @@ from config.limits import (
     Seconds,
     SecondsOrNone,
     Symbols,
-    TimeOfDay,
 )
 from config.orders import Exits, PreTrade, Reconciler, Risk, Sentinel, faults_of_risk
 from config.section import Section
@@ -69,23 +67,6 @@ class Ledger(Section, frozen=True):
     password_file: str = ""
     ledger_mb_max: Megabytes = 1_024
     bus_mb_max: Megabytes = 256
-
-
-class Gateway(Section, frozen=True):
-    """The IB gateway. Port 0: the paper gateway's, as it wrote it down.
-
-    `restart_at` (UTC) and `restart_window_s` (0: none) are its nightly restart, which IBC is set to; our own paper
-    venue, where it is embedded, has none.
-    """
-
-    host: LoopbackHost = "127.0.0.1"
-    port: Port = 0
-    control_port: Port = 0
-    client_id: ClientId = 17
-    account: str = "DU1234567"
-    connect_timeout_s: Seconds = 4.0
-    restart_at: TimeOfDay = "23:55"
-    restart_window_s: SecondsOrNone = 600.0
 
 
 class Fund(Section, frozen=True):
@@ -356,7 +337,8 @@ def _check(settings: Settings, tree: Tree, where: str) -> None:
     """What one value alone cannot show."""
     supervision, reconciler = settings.supervision, settings.reconciler
     of_execution = faults_of_execution(settings.execution, settings.exchange)
-    for fault in (*faults_of(settings.exchange), *of_execution, *faults_of_risk(settings.risk)):
+    of_orders = (*faults_of_risk(settings.risk), *faults_of_gateway(settings.gateway))
+    for fault in (*faults_of(settings.exchange), *of_execution, *of_orders):
         raise SettingsError(f"{where}: {fault}")
     _require(
         supervision.heartbeat_s * 2 <= supervision.dead_after_s,

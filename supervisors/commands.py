@@ -13,6 +13,7 @@ from actors.adapters.executor_driver import write_resume
 from actors.adapters.identity import IdentityFile
 from actors.adapters.inspection import EngineAway, Inspector, ServerAway
 from actors.adapters.redis_client import Purpose, connect
+from actors.broker_watch import uptime_text
 from actors.chain import chain_of, chain_text, chrome_trace
 from actors.messages import CyclesResumed
 from actors.signal_form import SignalFormError, parse_signal
@@ -46,6 +47,7 @@ def render_status(status: EngineStatus) -> str:
         )
     gate = {name: value for name, value in status.gate.items() if name != "gate"}
     lines.append(f"gate: {status.gate.get('gate', 'not reported')}" + "".join(f", {k} {v}" for k, v in gate.items()))
+    lines += [f"gateway of {role}: {found.standing}, {uptime_text(found)}" for role, found in status.gateways.items()]
     if "executor" in status.detail:
         lines.append("cycles: " + ", ".join(f"{name} {value}" for name, value in status.detail["executor"].items()))
     lines.append(f"{'role':<18}{'pid':>8}  {'parent':<14}{'state':<10}{'restarts':>8}{'incarnation':>13}{'beat':>8}")

@@ -39,7 +39,7 @@ SHOWN: tuple[tuple[str, tuple[str, ...], tuple[str, ...], tuple[str, ...]], ...]
     ("book", ("feeds",), ("rows_valid", "rows_invalid"), ()),
     ("evaluator", ("opportunities", "last window", "cycles"), (), ("evaluations",)),
     ("health", ("suspicions",), (), ()),
-    ("broker.", ("gate", "working", "unresolved", "held"), (), ()),
+    ("broker.", ("gate", "working", "unresolved", "held", "uptime 7 d"), (), ()),
     ("reconciler", ("gate", "read", "divergences", "absent"), (), ()),
     ("allocator", ("submitted", "refused", "open brackets"), (), ()),
     ("sentinel", ("stops", "due", "inert", "unprotected"), (), ()),

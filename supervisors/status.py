@@ -11,8 +11,10 @@ import msgspec
 from actors.adapters.health import HealthReport, ProcessReport, StandingAlarm
 from actors.adapters.identity import Halt, IdentityFile
 from actors.adapters.inspection import Inspector
+from actors.broker_watch import UPTIME_DETAIL
 from actors.keys import ALL, KeyType
 from config.schema import Settings
+from kernels.uptime import Figures
 from supervisors.latency import StageLatency, sum_latencies
 from supervisors.lifeline import ProcessIdentity
 from supervisors.run_files import EngineFile, read_engine_file, resolved
@@ -44,6 +46,8 @@ class EngineStatus(msgspec.Struct, frozen=True):
     halt: Halt | None
     run_dir: str
     latencies: tuple[StageLatency, ...] = ()
+    gateways: dict[str, Figures] = {}
+    """By broker: its gateway's uptime over seven days."""
 
 
 def read_status(settings: Settings) -> EngineStatus:
@@ -71,12 +75,17 @@ def read_status(settings: Settings) -> EngineStatus:
         dry_run=found.dry_run,  # the engine's word: who looks may have other settings
         processes=(*_guarded(found, running), *(child for report in reports for child in report.children)),
         counters={leaf.role: leaf.counters for leaf in leaves},
-        detail={leaf.role: leaf.detail for leaf in leaves},
+        detail={leaf.role: {k: v for k, v in leaf.detail.items() if k != UPTIME_DETAIL} for leaf in leaves},
         alarms=tuple(ActorAlarm(leaf.role, alarm) for leaf in leaves for alarm in leaf.alarms),
         gate=_gate(leaves),
         halt=IdentityFile(Path(settings.run.run_dir) / "identity.json").halt(),
         run_dir=os.path.abspath(settings.run.run_dir),
         latencies=sum_latencies(leaves),
+        gateways={
+            leaf.role: msgspec.json.decode(leaf.detail[UPTIME_DETAIL], type=Figures)
+            for leaf in leaves
+            if UPTIME_DETAIL in leaf.detail
+        },
     )
 
 

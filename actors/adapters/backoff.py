@@ -18,9 +18,9 @@ class Backoff:
         self._random_unit = random_unit
         self._failures = 0
 
-    def next_s(self) -> float:
-        """Return the delay after one more failure."""
-        delay_s = min(self._s_max, self._s_min * 2.0 ** min(self._failures, 30))
+    def next_s(self, s_max: float | None = None) -> float:
+        """Return the delay after one more failure; `s_max` in place of the usual one."""
+        delay_s = min(self._s_max if s_max is None else s_max, self._s_min * 2.0 ** min(self._failures, 30))
         self._failures += 1
         return delay_s * (1.0 - 0.5 * self._random_unit())
 

@@ -17,11 +17,13 @@ from actors.adapters.driver_thread import DriverThread
 from actors.adapters.health import HealthReport
 from actors.adapters.image_file import MappedImage, find_image
 from actors.adapters.inspection import ServerAway
+from actors.broker_watch import UPTIME_DETAIL
 from actors.messages import AnyMessage, StartWatch, SuspicionsFound
 from actors.ports import Clock
 from kernels.book_image import ImageError
 from kernels.market_watch import Counted, Limits, MarketWatch
 from kernels.row_watch import RowWatch
+from kernels.uptime import Figures
 
 LOOK_S: Final = 1.0
 
@@ -97,6 +99,7 @@ class HealthDriver(DriverThread):
             )
         progress = self.worker.progress
         progress |= {"suspicions": len(standing), "suspicions_dropped": self._watch.suspicions_dropped}
+        progress |= _uptimes(reports)
         self.worker.count("looks")
         self.worker.emit(SuspicionsFound(standing), key="suspicions")
 
@@ -124,3 +127,15 @@ class HealthDriver(DriverThread):
             rows.end_window(now_ns)
         self._window = window
         return rows
+
+
+def _uptimes(reports: Sequence[HealthReport]) -> dict[str, int]:
+    """The week of each broker's gateway as gauges: up of a million, unplanned seconds down, losses."""
+    told = {one.role: one.detail[UPTIME_DETAIL] for one in reports if UPTIME_DETAIL in one.detail}
+    gauges: dict[str, int] = {}
+    for role, text in told.items():
+        found = msgspec.json.decode(text, type=Figures)
+        gauges |= {f"gateway_down_s.{role}": round(found.down_s), f"gateway_losses.{role}": found.losses}
+        if found.up_fraction is not None:
+            gauges[f"gateway_up_ppm.{role}"] = int(found.up_fraction * 1_000_000)
+    return gauges

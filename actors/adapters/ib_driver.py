@@ -84,7 +84,7 @@ class IbDriver(Observer):
         self._clock = clock
         self._worker: Worker[AnyMessage, AnyMessage | BeatReturned] = Worker(f"ib.{settings.client_id}", die)
         self._keeper = Keeper(
-            self._worker, self, settings, random_unit, self._serve, self._link_ended, self._library_failed
+            self._worker, self, settings, clock, random_unit, self._serve, self._link_ended, self._library_failed
         )
         self._submissions = Submissions(self._worker, settings, clock, halted, reduces_risk, self._link_of)
         self._session_numbers = itertools.count(1)

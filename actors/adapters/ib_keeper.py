@@ -15,13 +15,19 @@ from actors.adapters.ib_link import Link, LinkLost, Unanswered
 from actors.adapters.ib_log import LibraryLog
 from actors.adapters.ib_wrapper import Observer
 from actors.adapters.worker import Worker
+from actors.ports import Clock
+from kernels.recurring import Span, begun_ns
 
+NO_LOGIN = Span(0, 0)
 STABLE_S = 5.0
 """A connection that served this long resets the backoff."""
 
 
 class Connection(msgspec.Struct, frozen=True, kw_only=True):
-    """Where and how to connect. A half-open socket is found within `probe_every_s + probe_s_max`."""
+    """Where and how to connect. A half-open socket is found within `probe_every_s + probe_s_max`.
+
+    In the span `login` the gateway waits for a person, and is tried at most every `login_backoff_s`.
+    """
 
     host: str
     port: int
@@ -33,6 +39,8 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
     probe_s_max: float = 4.0
     backoff_s_min: float = 0.1
     backoff_s_max: float = 5.0
+    login: Span = NO_LOGIN
+    login_backoff_s: float = 30.0
     messages_per_s_max: int = 45
 
 
@@ -44,6 +52,7 @@ class Keeper:
         worker: Worker[Any, Any],
         observer: Observer,
         connection: Connection,
+        clock: Clock,
         random_unit: Callable[[], float],
         serve: Callable[[Link], Awaitable[None]],
         ended: Callable[[str], None],
@@ -56,6 +65,7 @@ class Keeper:
         self._worker = worker
         self._observer = observer
         self._connection = connection
+        self._clock = clock
         self._serve = serve
         self._ended = ended
         self._library_failed = library_failed
@@ -71,7 +81,12 @@ class Keeper:
                 await self._once()
                 if loop.time() - self._served_from_s > STABLE_S:
                     self._backoff.reset()
-                await asyncio.sleep(self._backoff.next_s())
+                await asyncio.sleep(self._backoff.next_s(self._s_max()))
+
+    def _s_max(self) -> float:
+        connection = self._connection
+        waits_for_a_person = begun_ns(connection.login, self._clock.now_ns()) is not None
+        return connection.login_backoff_s if waits_for_a_person else connection.backoff_s_max
 
     def serving(self) -> None:
         """The owner has got what it connected for."""

@@ -60,7 +60,7 @@ class PriceDriver(Observer):
         self._clock = clock
         self._worker: Worker[AnyMessage, AnyMessage | BeatReturned] = Worker(f"prices.{settings.client_id}", die)
         self._keeper = Keeper(
-            self._worker, self, settings, random_unit, self._serve, self._link_ended, self._library_failed
+            self._worker, self, settings, clock, random_unit, self._serve, self._link_ended, self._library_failed
         )
         self._symbol_of: dict[int, str] = {}
         self._due_s: dict[str, float] = {}

@@ -11,7 +11,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from actors.adapters import execution_wiring, health_wiring, market_wiring
+from actors.adapters import execution_wiring, health_wiring, ib_wiring, market_wiring
 from actors.adapters.ask_driver import AskDriver
 from actors.adapters.assembly import Assembly, BuildContext, HostedDriver
 from actors.adapters.clock import SystemClock
@@ -96,8 +96,9 @@ def broker(context: BuildContext) -> Assembly:
             stop_trigger_method=exits.stop_trigger_method,
             replace_missing_stop=exits.replace_missing_stop,
             exit_tries_max=exits.tries_max,
-            restart_at_ns=_time_of_day_ns(gateway.restart_at),
-            restart_ns=0 if context.settings.venues.embedded else _ns(gateway.restart_window_s),
+            restart=ib_wiring.restart_span(context.settings),
+            login=ib_wiring.login_span(context.settings),
+            away_ns=_ns(gateway.away_s_max),
         )
     )
     driver = IbDriver(
@@ -109,6 +110,8 @@ def broker(context: BuildContext) -> Assembly:
             account=gateway.account,
             mode=context.settings.run.mode,
             connect_s_max=gateway.connect_timeout_s,
+            login=ib_wiring.login_span(context.settings),
+            login_backoff_s=gateway.login_backoff_s,
         ),
         SystemClock(),
         _halted(context),
@@ -228,6 +231,8 @@ def momentum(context: BuildContext) -> Assembly:
             port=gateway.port,
             client_id=gateway.client_id + PRICE_CLIENT_ID_OFFSET,
             symbols=settings.symbols,
+            login=ib_wiring.login_span(context.settings),
+            login_backoff_s=gateway.login_backoff_s,
         ),
         SystemClock(),
         random.Random().random,
@@ -256,6 +261,8 @@ def sentinel(context: BuildContext) -> Assembly:
             port=gateway.port,
             client_id=gateway.client_id + SENTINEL_CLIENT_ID_OFFSET,
             symbols=(),
+            login=ib_wiring.login_span(context.settings),
+            login_backoff_s=gateway.login_backoff_s,
         ),
         SystemClock(),
         random.Random().random,
@@ -295,11 +302,6 @@ class _Halted:
     def __call__(self) -> str:
         halt = self._identity.halt()
         return halt.reason if halt is not None else ""
-
-
-def _time_of_day_ns(text: str) -> int:
-    hours, minutes = text.split(":")
-    return _ns((int(hours) * 60 + int(minutes)) * 60.0)
 
 
 def _ns(seconds: float) -> int:

@@ -28,7 +28,7 @@ from actors.messages import (
     TimerFired,
 )
 from kernels import ids
-from kernels.day_window import DAY_NS
+from kernels.recurring import DAY_NS, Span
 from tests.actors.broker_bench import (
     LEGS,
     S,
@@ -458,7 +458,7 @@ def test_of_two_instances_with_one_client_id_the_others_orders_stay_out_of_our_s
 
 
 def test_at_the_venues_nightly_restart_nothing_that_opens_risk_leaves_and_its_loss_is_expected() -> None:
-    bench = ready(restart_at_ns=START % DAY_NS + 5 * SECOND, restart_ns=600 * SECOND, stuck_after_ns=SECOND)
+    bench = ready(restart=Span(START % DAY_NS + 5 * SECOND, 600 * SECOND), stuck_after_ns=SECOND)
     bench.wait(5)
     bench.feed(PlaceBracket(intent()))
     assert not bench.driven(SubmitOrders)
@@ -481,7 +481,7 @@ def test_at_the_venues_nightly_restart_nothing_that_opens_risk_leaves_and_its_lo
 
 
 def test_an_order_without_the_venues_word_is_no_alarm_while_the_venue_restarts() -> None:
-    bench = placed(restart_at_ns=START % DAY_NS + 5 * SECOND, restart_ns=60 * SECOND, stuck_after_ns=SECOND)
+    bench = placed(restart=Span(START % DAY_NS + 5 * SECOND, 60 * SECOND), stuck_after_ns=SECOND)
     bench.wait(6)
     bench.feed(TimerFired("stuck"))
     assert not bench.did(RaiseAlarm)

@@ -206,3 +206,10 @@ def test_trading_cycles_live_asks_for_every_value_that_touches_money() -> None:
         load(None, [*given, "evaluator.dry_run=false"])
     for name in EXPLICIT_TO_TRADE:
         assert name in str(refused.value)
+
+
+def test_a_zone_of_the_gateway_that_this_machine_does_not_know_is_refused_with_its_remedy() -> None:
+    with pytest.raises(SettingsError, match=r"gateway.zone is 'Mars'.*Remedy"):
+        load(None, ["gateway.zone=Mars"])
+    with pytest.raises(SettingsError, match=r"gateway.login_day is 'someday'; allowed: 'monday'"):
+        load(None, ["gateway.login_day=someday"])

@@ -11,13 +11,16 @@ from actors.adapters.clock import SystemClock
 from actors.adapters.health import HealthReport
 from actors.adapters.health_driver import HealthDriver, HealthOptions
 from actors.adapters.image_file import FeedSlot, open_image, remove_image
+from actors.broker_watch import show_uptime
 from actors.effects import AppendLine, ClearAlarm, Count, Drive, Effect, RaiseAlarm, Severity
 from actors.health import Health, HealthState
 from actors.messages import AnyMessage, HaltChanged, Recovered, StartWatch, SuspicionsFound, TimerFired
 from kernels.book_image import FeedWriter, RowStatus
 from kernels.exchange_info import Symbol
 from kernels.market_watch import Limits
+from kernels.recurring import SECOND_NS
 from kernels.suspicion import Suspicion
+from kernels.uptime import HOUR_NS, Standing, Uptime, enter
 from tests.actors.market_stage import Hosted, Stage
 from tests.actors.roles import fold, step
 
@@ -79,9 +82,9 @@ class Board:
         self.is_away = False
         self.written = 0
 
-    def report(self, role: str, **counters: int) -> None:
+    def report(self, role: str, detail: dict[str, str] | None = None, **counters: int) -> None:
         self.written += 1
-        report = HealthReport(role, 1, 1, 1, counters, (), self.written, {})
+        report = HealthReport(role, 1, 1, 1, counters, (), self.written, detail or {})
         self.reports = [one for one in self.reports if one.role != role] + [report]
 
     def __call__(self) -> list[HealthReport]:
@@ -116,6 +119,21 @@ def test_counters_of_the_board_become_suspicions_and_a_board_that_is_away_is_rea
         board.report("feed.spot.0", frames=5_001, parsed=2)
         stage.until(lambda: names(health) == [])
         assert not health.last(SuspicionsFound).standing
+    finally:
+        stage.close()
+
+
+def test_the_week_of_a_brokers_gateway_stands_in_the_figures_of_health(tmp_path: Path) -> None:
+    stage, board = Stage(tmp_path, "", ""), Board()
+    record = enter(enter(Uptime(), Standing.UP, HOUR_NS, ()), Standing.DOWN, HOUR_NS + 100 * SECOND_NS, ())
+    board.report("broker.paper", show_uptime(record, HOUR_NS + 125 * SECOND_NS, ()))
+    health = hosted(stage, board)
+    try:
+        gauges = {"gateway_up_ppm": 800_000, "gateway_down_s": 25, "gateway_losses": 1}
+        wanted = {f"{name}.broker.paper": value for name, value in gauges.items()}
+        stage.until(lambda: wanted.items() <= health.driver.counters.items())  # type: ignore[attr-defined]
+        board.report("broker.paper", show_uptime(Uptime(), HOUR_NS, ()))
+        stage.until(lambda: health.driver.counters["gateway_down_s.broker.paper"] == 0)  # type: ignore[attr-defined]
     finally:
         stage.close()
 

@@ -18,7 +18,7 @@ SEARCHED = 200
 FOUND_IN_THE_ACT = {
     "send_before_journal": (0, 1),
     "ack_before_outcome": (0, 1),
-    "missing_fence": (11,),
+    "missing_fence": (18,),
     "discarded_outbox": (0, 1),
     "double_resend": (0, 1),
     "stale_row_used": (0, 1),
@@ -33,9 +33,9 @@ FOUND_IN_THE_ACT = {
 """Seeds that found each, from `python -m tests.sim --plant NAME --seeds 200`."""
 
 FOUND_BY_CONSEQUENCES = {
-    "send_before_journal": (5,),
+    "send_before_journal": (42,),
     "ack_before_outcome": (0, 3, 7),
-    "missing_fence": (11,),
+    "missing_fence": (18,),
     "discarded_outbox": (0, 1),
     "double_resend": (1, 2),
     "stale_row_used": (0, 1),
