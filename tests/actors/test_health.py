@@ -134,6 +134,7 @@ def test_the_week_of_a_brokers_gateway_stands_in_the_figures_of_health(tmp_path:
         stage.until(lambda: wanted.items() <= health.driver.counters.items())  # type: ignore[attr-defined]
         board.report("broker.paper", show_uptime(Uptime(), HOUR_NS, ()))
         stage.until(lambda: health.driver.counters["gateway_down_s.broker.paper"] == 0)  # type: ignore[attr-defined]
+        assert not names(health)
     finally:
         stage.close()
 
