@@ -37,6 +37,7 @@ from actors.effects import Severity
 from config.schema import Settings, SettingsError
 from supervisors.boot import Booted, boot
 from supervisors.exit_note import read_exit_note
+from supervisors.first_compile import compile_kernels
 from supervisors.fresh import RefusedToWipe, refuse_while_halted, wipe
 from supervisors.guardian import EngineProcess, RunDirTaken, RunLock, SessionRecord, StaleProcessesRemain, clear_stale
 from supervisors.lifeline import ProcessIdentity, kill_if_same
@@ -151,6 +152,7 @@ class Guardian:
                 with signals.interrupting():
                     self._start_redis()
                     self._start_venues()
+                    compile_kernels(self.run_id)
                 self._start_engine()
                 self._start_view()
                 return self._serve(signals)
