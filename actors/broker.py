@@ -49,6 +49,7 @@ from actors.broker_intents import (
 from actors.broker_readback import alarm_again
 from actors.broker_state import BrokerSettings, BrokerState, Family, Gate, Generation, Order, Session, name_kinds
 from actors.broker_turn import Turn
+from actors.broker_vanished import alarm_vanished_again, take_back
 from actors.broker_watch import (
     WATCH_TIMER,
     session_began,
@@ -215,8 +216,10 @@ def _handle(turn: Turn, body: BrokerInput, correlation_id: str) -> None:
         case ShowOrders(asked_by=asked_by, request_id=request_id):
             session_id = turn.session.session_id if turn.session is not None else ""
             turn.effects.append(Send(asked_by, OrdersShown(request_id, session_id, _orders(turn), _positions(turn))))
-        case ResolveIntent():
+        case ResolveIntent(client_order_ids=()):
             resolve(turn, body)
+        case ResolveIntent():
+            take_back(turn, body)
         case TimerFired(name=name):
             _timer(turn, name)
         case Recovered():
@@ -301,6 +304,7 @@ def _recovered(turn: Turn) -> None:
     wake_for_held(turn)
     alarm_again(turn)
     alarm_exits_again(turn)
+    alarm_vanished_again(turn)
     if _unresolved(turn):
         turn.effects.append(StartTimer(STUCK_TIMER, turn.settings.stuck_after_ns))
     if turn.cancels:

@@ -17,17 +17,19 @@ CANCEL_TIMER = "cancel"
 CANCEL_ALARM = "cancel_unconfirmed"
 
 
-def cancel(turn: Turn, message: CancelOrders) -> None:
-    """Take the wish, and pass it on where there is a session."""
+def cancel(turn: Turn, message: CancelOrders, superseded: bool = False) -> None:
+    """Take the wish, and pass it on where there is a session. `superseded`: it is the broker's own, see Order."""
     working = {order.client_order_id: order for order in _orders(turn) if order.may_trade}
     for client_order_id in message.client_order_ids:
         if client_order_id not in working:
             turn.count("cancel_moot")
-        elif client_order_id not in turn.cancels:
+            continue
+        order = working[client_order_id]
+        _mark(turn, order, superseded)
+        if client_order_id not in turn.cancels:
             turn.cancels = {**turn.cancels, client_order_id: CancelAsked(turn.now_ns, message.reason)}
             turn.count("cancel_asked")
-            _mark(turn, working[client_order_id])
-            _drive(turn, working[client_order_id])
+            _drive(turn, order)
     _look_again(turn)
 
 
@@ -63,11 +65,13 @@ def _drive(turn: Turn, order: Order) -> None:
         turn.effects.append(Drive(command))
 
 
-def _mark(turn: Turn, order: Order) -> None:
-    """Remember on the order that its end was wanted: nothing takes its place."""
+def _mark(turn: Turn, order: Order, superseded: bool) -> None:
+    """Remember on the order whose wish its end was: nothing takes the place of what somebody wanted gone."""
     family = turn.family_of(order.client_order_id, 0)
     assert family is not None, "an order stands in its family"
-    marked = msgspec.structs.replace(order, cancel_asked=True)
+    marked = msgspec.structs.replace(
+        order, cancel_asked=order.cancel_asked or not superseded, superseded=order.superseded or superseded
+    )
     orders = tuple(marked if one.client_order_id == order.client_order_id else one for one in family.orders)
     turn.put_family(msgspec.structs.replace(family, orders=orders))
 

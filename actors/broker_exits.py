@@ -1,13 +1,16 @@
 """A bracket's exits against what its entry has filled: resized, cancelled, or a missing stop put back.
 
-Looked at once its entry can trade no more and something of it has filled. What the venue does by itself (children of a
-partly filled entry, the OCA group) gets `exits_after_ns` to show; after that what is still wrong is mended, in the
-session and only once the venue was read whole in it:
+Looked at once its entry can trade no more. What the venue does by itself (children of an entry that ended, the OCA
+group) gets `exits_after_ns` to show; after that what is still wrong is mended, in the session and only once the venue
+was read whole in it:
 
 - an exit of another size than what is left to close is changed (`ModifyOrder`), one change at a time for an order,
   held as `modifying` until an openOrder shows it; a change that does not show is looked up before it is tried again;
 - an exit of which nothing is left to close is cancelled;
-- where no stop is left and nobody asked for its cancel, a new one is placed, in the exits' OCA group where one is left.
+- where no stop is left and nobody asked for its cancel, a new one is placed, in the exits' OCA group where one is left;
+- where two stops work (one that was given up surfaced after another was put back), the bracket's own stays, else the
+  one that was put back first, and the other is cancelled;
+- what closed more than was opened (both filled) is recorded, and nothing is traded to undo it.
 
 Full: `exit_tries_max` for a bracket; then, or where it cannot be done, an alarm, until the exits are right again.
 """
@@ -17,7 +20,7 @@ from __future__ import annotations
 import msgspec
 
 from actors.broker_cancels import cancel
-from actors.broker_intents import bracket_of, place, ticket_of
+from actors.broker_intents import bracket_of, place, stands, ticket_of
 from actors.broker_state import SECOND_NS, Defect, Family, Modifying, Order
 from actors.broker_turn import STOP_AGAIN, Turn
 from actors.effects import ClearAlarm, Drive, Severity, StartTimer
@@ -43,17 +46,25 @@ Placed = tuple[Family, Order]
 
 
 class Wrong(msgspec.Struct, frozen=True):
-    """What is wrong with a bracket's exits: of which order (None: the stop that is not there), and the right size."""
+    """What is wrong with a bracket's exits: of which order (None: the stop that is not there), and the right size.
+
+    Below zero: by so much more was closed than was opened. `stands`: the order is a second stop beside this one.
+    """
 
     placed: Placed | None
     qty: int
+    stands: str = ""
 
     @property
     def text(self) -> str:
         """For people."""
+        if self.qty < 0:
+            return f"exits have closed {format_fixed8(-self.qty)} more than was opened"
         if self.placed is None:
             return f"no stop is left for {format_fixed8(self.qty)}"
         order = self.placed[1]
+        if self.stands:
+            return f"{order.client_order_id} is a second stop beside {self.stands}"
         wanted = format_fixed8(self.qty) if self.qty > order.cum_qty else "none, all is closed"
         return f"{order.client_order_id} is of {format_fixed8(order.qty)}, should be of {wanted}"
 
@@ -113,26 +124,48 @@ def shown(turn: Turn, order: Order, report: OrderReported, listed: bool) -> Orde
 # ---- what is wrong
 
 
-def _first_wrong(turn: Turn, family: Family) -> Wrong | None:
+def needs_stop(turn: Turn, family: Family) -> bool:
+    """Whether a bracket holds something that no stop of its works for. False where that is not known any more."""
+    exits = _exits(turn, family)
+    if exits is None:
+        return False
+    stops = (order for _, order in exits if order.leg is Leg.STOP_LOSS)
+    return _left(family, exits) > 0 and not any(order.state in WORKING for order in stops)
+
+
+def _exits(turn: Turn, family: Family) -> list[Placed] | None:
+    """Return a bracket's own exits and all that were placed to close its quantity; None: not known, or no bracket."""
     if not isinstance(family.intent, BracketIntent):
         return None
-    entry = family.orders[0]
-    if entry.may_trade or not entry.cum_qty:
-        return None
-    closers = [turn.families.get(intent_id) for intent_id in family.closers]
     exits = [(family, order) for order in family.orders[1:]]
-    for closer in closers:
+    for intent_id in family.closers:
+        closer = turn.families.get(intent_id)
         if closer is None:
             return None  # pruned: how much it closed is not known any more
         exits += [(closer, order) for order in closer.orders]
-    left = max(0, entry.cum_qty - sum(order.cum_qty for _, order in exits))
-    standing = [(owner, order) for owner, order in exits if order.may_trade and order.leg is not Leg.EXIT]
-    if left and not _is_protected(turn, family, exits):
+    return exits
+
+
+def _left(family: Family, exits: list[Placed]) -> int:
+    """Return what is left to close; negative: more was closed than was opened."""
+    return family.orders[0].cum_qty - sum(order.cum_qty for _, order in exits)
+
+
+def _first_wrong(turn: Turn, family: Family) -> Wrong | None:
+    exits = _exits(turn, family)
+    if exits is None or family.orders[0].may_trade:
+        return None
+    left = _left(family, exits)
+    if left > 0 and not _is_protected(turn, family, exits):
         return Wrong(None, left)
+    standing = [(owner, order) for owner, order in exits if stands(order)]
+    stops = [(owner, order) for owner, order in standing if order.leg is Leg.STOP_LOSS]
+    if left > 0 and len(stops) > 1:
+        return Wrong(stops[1], stops[1][1].cum_qty, stops[0][1].client_order_id)
     for owner, order in standing:
-        if order.state in WORKING and not order.cancel_asked and order.qty != order.cum_qty + left:
-            return Wrong((owner, order), order.cum_qty + left)
-    return None
+        if order.qty != order.cum_qty + max(0, left):
+            return Wrong((owner, order), order.cum_qty + max(0, left))
+    return Wrong(None, left) if left < -family.closed_beyond else None
 
 
 def _is_protected(turn: Turn, family: Family, exits: list[Placed]) -> bool:
@@ -167,6 +200,10 @@ def _next_attempt(turn: Turn, family: Family) -> int:
 
 def _mend(turn: Turn, family: Family, wrong: Wrong, defect: Defect) -> None:
     session, intent_id = turn.session, family.intent.intent_id
+    if wrong.qty < 0:
+        turn.incident("closed_twice", intent_id, wrong.text)
+        turn.put_family(msgspec.structs.replace(family, closed_beyond=-wrong.qty))
+        return
     if session is None or turn.read_session != session.session_id or turn.flatten:
         return  # what nobody has read is not mended, nor what is being closed
     if wrong.placed is not None and wrong.placed[1].modifying is not None:
@@ -186,7 +223,8 @@ def _mend(turn: Turn, family: Family, wrong: Wrong, defect: Defect) -> None:
     if wrong.placed is None:
         place(turn, _stop_again(turn, family, wrong.qty), family.correlation_id)
     elif wrong.qty <= wrong.placed[1].cum_qty:
-        cancel(turn, CancelOrders((wrong.placed[1].client_order_id,), "nothing is left that it would close"))
+        why = f"{wrong.stands} stands" if wrong.stands else "nothing is left that it would close"
+        cancel(turn, CancelOrders((wrong.placed[1].client_order_id,), why), superseded=True)
     else:
         _modify(turn, wrong.placed, wrong.qty, session.session_id)
 

@@ -13,6 +13,7 @@ from actors.broker_external import fold_external_fill, is_external, settle_unlis
 from actors.broker_readback import read_back
 from actors.broker_state import EarlyCommission, Family, Order, Surfaced
 from actors.broker_turn import Turn
+from actors.broker_vanished import clear_vanished, heard_of, note_unlisted
 from actors.effects import Drive, RaiseAlarm, Severity
 from actors.external_orders import external_key
 from actors.messages import (
@@ -41,6 +42,8 @@ def fold_read(turn: Turn, read: VenueRead) -> None:
     if not read.failed and not read.positions_only:
         _settle_inactive(turn, read)
         settle_unlisted(turn, read)
+        note_unlisted(turn, read)
+        clear_vanished(turn)
         turn.read_session = read.session_id
 
 
@@ -54,6 +57,7 @@ def fold_report(turn: Turn, report: OrderReported, listed: bool = False) -> None
     family, order = found
     if _another_perm_id(turn, order, report.perm_id):
         return
+    heard_of(turn, order)
     before = order
     order = shown(turn, order, report, listed)
     event = venue_event(report.status, report.perm_id, listed or report.completed)
@@ -65,8 +69,8 @@ def fold_report(turn: Turn, report: OrderReported, listed: bool = False) -> None
         order = msgspec.structs.replace(order, inactive=_is_inactive(order, event, report.completed))
         acknowledge_id(turn, family, order)
         family = turn.gone_out(family)
-    if order.cum_qty and order.cum_qty >= order.qty:
-        order = turn.moved(order, OrderEvent.FILLED_FULLY)
+    if order.cum_qty and (order.cum_qty >= order.qty or order.state is OrderState.SUBMITTED):
+        order = turn.moved(order, fill_event(order.qty, order.cum_qty))
     _store(turn, family, order)
     if report.whole and order.may_trade:
         read_back(turn, family, order, report)
@@ -101,6 +105,7 @@ def fold_execution(turn: Turn, report: ExecutionReported) -> None:
         return
     family, order = found
     _another_perm_id(turn, order, report.perm_id)
+    heard_of(turn, order)
     revived = order.state is OrderState.EXPIRED
     order = _filled(turn, order, fill, old)
     if not order.perm_id:
@@ -259,10 +264,14 @@ def _store(turn: Turn, family: Family, order: Order) -> None:
 
 
 def _surfaced(turn: Turn, order: Order) -> None:
-    """An order that was given up is there after all: adopted, or cancelled where it still can be; never doubled."""
+    """An order that was given up is there after all: adopted, or cancelled where it still can be; never doubled.
+
+    An exit is adopted in any case: whether it is needed, `broker_exits` says.
+    """
     turn.count("surfaced")
     turn.alarm("surfaced", Severity.CRITICAL, f"{order.client_order_id} had expired here and is {order.state} there")
-    if turn.settings.surfaced is Surfaced.CANCEL and order.may_trade and turn.session is not None:
+    cancels = turn.settings.surfaced is Surfaced.CANCEL and order.leg is Leg.ENTRY
+    if cancels and order.may_trade and turn.session is not None:
         command = CancelVenueOrder(turn.session.session_id, order.client_order_id, order.venue_order_id)
         turn.effects.append(Drive(command))
 

@@ -30,7 +30,7 @@ from actors.messages import (
     SubmitWritten,
 )
 from kernels import ids
-from kernels.order_state import UNRESOLVED, OrderEvent, OrderState
+from kernels.order_state import UNRESOLVED, WORKING, OrderEvent, OrderState
 
 AT_ONCE = frozenset({Leg.ENTRY, Leg.EXIT})
 """Legs that are meant to trade now; the others stand until they are touched."""
@@ -79,6 +79,8 @@ def _submit_or_hold(turn: Turn, held: Held) -> None:
     elif turn.flatten and isinstance(intent, ExitIntent) and intent.asked_by != turn.settings.risk:
         # One closes positions at a time: two that do not see each other's exits would close twice.
         turn.refuse(held, Outcome.REFUSED, "flatten", {"reason": turn.flatten})
+    elif standing := _standing_stop(turn, intent):
+        turn.refuse(held, Outcome.SUPERSEDED, "stop_stands", {"stop": standing})
     elif now_ns >= intent.expires_ns:
         late_ms = (now_ns - intent.expires_ns) // 1_000_000
         figures = {"late_ms": str(late_ms), "blocked_by": _blocked_by(turn, opens_risk)}
@@ -151,6 +153,21 @@ def bracket_of(intent: Intent) -> str:
     if isinstance(intent, BracketIntent):
         return intent.intent_id
     return intent.within or intent.signal_id.removeprefix(STOP_AGAIN)
+
+
+def stands(order: Order) -> bool:
+    """Whether it works to close something once it is touched, and nobody has asked for its end."""
+    return order.leg not in AT_ONCE and order.state in WORKING and not (order.cancel_asked or order.superseded)
+
+
+def _standing_stop(turn: Turn, intent: Intent) -> str:
+    """Return the stop that stands where this one was to be put back (it surfaced); empty: none does."""
+    bracket = turn.families.get(bracket_of(intent))
+    if not intent.signal_id.startswith(STOP_AGAIN) or bracket is None:
+        return ""
+    families = (bracket, *(turn.families[name] for name in bracket.closers if name in turn.families))
+    stops = (order for family in families for order in family.orders if order.leg is Leg.STOP_LOSS and stands(order))
+    return next((stop.client_order_id for stop in stops), "")
 
 
 def _drive(turn: Turn, family: Family) -> None:
@@ -316,6 +333,7 @@ def lose_session(turn: Turn) -> None:
     """The session, or our own process, ended: what was not yet reported is UNKNOWN, and the gate is shut."""
     turn.session = None
     turn.gate = None
+    turn.unlisted = {}
     for family in tuple(turn.families.values()):
         if any(order.state in (OrderState.PRE_SENT, OrderState.PENDING) for order in family.orders):
             turn.put_family(_moved(turn, family, OrderEvent.LOST))
@@ -351,6 +369,8 @@ def _resend_obstacle(turn: Turn, family: Family, unresolved: int) -> str:
         return "halt"
     if turn.now_ns >= family.intent.expires_ns:
         return "expired"
+    if _standing_stop(turn, family.intent):
+        return "stop_stands"
     if turn.generation is None or family.generation != turn.generation.text:
         return "generation"
     return "partly_there" if unresolved < len(family.orders) else ""

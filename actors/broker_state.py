@@ -109,8 +109,9 @@ class Order(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
     `qty` is what was asked, or less where the venue reduced a protective leg; `notional` is the sum of price ×
     quantity of its executions in 1e-16. `inactive`: REJECTED by an Inactive that may yet be revived. `oca_group` is
-    the venue's word, not ours; `cancel_asked`: we wanted it gone; `asked` are the terms that we gave beside those
-    above (None: an order from before they were kept).
+    the venue's word, not ours; `cancel_asked`: somebody wanted it gone; `superseded`: the broker itself did, because it
+    would close nothing, or what another stop closes; `asked` are the terms that we gave beside those above (None: an
+    order from before they were kept).
     """
 
     client_order_id: str
@@ -133,6 +134,7 @@ class Order(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     asked: Terms | None = None
     modifying: Modifying | None = None
     cancel_asked: bool = False
+    superseded: bool = False
 
     @property
     def may_trade(self) -> bool:
@@ -148,7 +150,8 @@ class Family(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     `outcome_given`: who asked has been told the intent's one outcome. `session_id` is that of the last write;
     `not_sent` counts earlier submissions of it of which it is certain that no byte left. `correlation_id` is that of
     the message that placed it: all that is told of it later carries it, whatever report was the cause. `closers` are
-    the intents of the exits that went out to close a bracket's quantity, beside its own.
+    the intents of the exits that went out to close a bracket's quantity, beside its own; `closed_beyond` is by how much
+    they and its own were seen to close more than was opened.
     """
 
     intent: Intent
@@ -164,6 +167,7 @@ class Family(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     outcome_given: bool = False
     closed: bool = False
     closers: tuple[str, ...] = ()
+    closed_beyond: int = 0
 
 
 class Held(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -258,8 +262,9 @@ class BrokerState(msgspec.Struct, frozen=True, gc=False):
     longer kept (with their expiry), so that none can be placed again. `absorbed` are the positions up to the oldest
     kept fill, `absorbed_ts_ns` the youngest execution in them. `misread` are the open orders that the venue holds with
     other terms than were asked, and which; `defects` the brackets whose exits are not what they must be; `read_session`
-    the session in which the venue was last read whole. `away_since_ns`: since when there is no session, over restarts
-    of this role; 0 while there is one.
+    the session in which the venue was last read whole. `unlisted` are the working orders that complete reads of this
+    session do not list, since the first of them, and `vanished` those that were given up for that, with the evidence.
+    `away_since_ns`: since when there is no session, over restarts of this role; 0 while there is one.
     """
 
     session: Session | None = None
@@ -284,6 +289,8 @@ class BrokerState(msgspec.Struct, frozen=True, gc=False):
     misread: Mapping[str, str] = {}
     defects: Mapping[str, Defect] = {}
     read_session: str = ""
+    unlisted: Mapping[str, int] = {}
+    vanished: Mapping[str, str] = {}
     incidents: tuple[IncidentNote, ...] = ()
     externals: Mapping[str, ExternalOrder] = {}
     uptime: Uptime = Uptime()

@@ -78,6 +78,8 @@ _COMPARED = (
     "misread",
     "defects",
     "read_session",
+    "unlisted",
+    "vanished",
     "incidents",
     "externals",
     "uptime",
@@ -116,6 +118,8 @@ class Turn:
         self.misread: Mapping[str, str] = state.misread
         self.defects: Mapping[str, Defect] = state.defects
         self.read_session = state.read_session
+        self.unlisted: Mapping[str, int] = state.unlisted
+        self.vanished: Mapping[str, str] = state.vanished
         self.incidents = state.incidents
         self.externals: Mapping[str, ExternalOrder] = state.externals
         self.uptime = state.uptime
@@ -359,6 +363,8 @@ class Turn:
         if client_order_id in self.misread:
             self.misread = {key: text for key, text in self.misread.items() if key != client_order_id}
             self.effects.append(ClearAlarm(f"read_back.{client_order_id}"))
+        if client_order_id in self.unlisted:
+            self.unlisted = {key: since_ns for key, since_ns in self.unlisted.items() if key != client_order_id}
 
     def _project_order(self, family: Family, order: Order) -> None:
         intent = family.intent

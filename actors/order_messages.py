@@ -304,12 +304,17 @@ class Resolution(enum.StrEnum):
 
 
 class ResolveIntent(Message, frozen=True):
-    """Reconciler to broker, owed: every order of this intent is absent from the venue twice, with grace between."""
+    """Reconciler to broker, owed: every unresolved order of this intent is absent from the venue twice, with grace
+    between.
+
+    With `client_order_ids` it is about these orders of the intent instead: they worked, and the venue took them back.
+    """
 
     intent_id: str
     session_id: str
     resolution: Resolution
     evidence: str
+    client_order_ids: tuple[str, ...] = ()
 
 
 class GrantGate(Message, frozen=True):

@@ -7,7 +7,8 @@ divergences, the projection `reconcile`. It never places, cancels or "corrects" 
 
 Invariants: the gate opens only after a complete read in this session and incarnation, with nothing unresolved and no
 blocking divergence; it is renewed only while reads succeed. A failed query is neither flat nor absence. An intent is
-settled only when each of its unresolved orders was absent from two complete reads of one session, a grace apart.
+settled only when each of its unresolved orders was absent from two complete reads of one session, a grace apart; so is
+an order that worked and that the venue took back (`reconciler_absence`).
 
 A divergence is raised at the first read that shows it, read again after `recheck_ns` (a fill may have run between
 the answers to one read) and, if it still stands, shuts the gate where its kind opens risk on a wrong picture
@@ -45,23 +46,21 @@ from actors.messages import (
     ReadVenue,
     ReconcileNow,
     Recovered,
-    Resolution,
-    ResolveIntent,
     RevokeGate,
     TimerFired,
 )
-from actors.reconciler_findings import AGAIN_TIMER, alarm_of, their_orders, track
+from actors.reconciler_absence import is_unsettled, settle
+from actors.reconciler_findings import AGAIN_TIMER, alarm_of, compare, track
 from actors.reconciler_state import (
     BLOCKING,
     SECOND_NS,
-    Absence,
     ReconcilerSettings,
     ReconcilerState,
     gate_text,
     view_of,
 )
-from kernels.order_state import UNRESOLVED, OrderState
-from kernels.reconcile import FindingKind, absent
+from kernels.order_state import OrderState
+from kernels.reconcile import FindingKind
 
 GATE_TIMER, POSITIONS_TIMER, ORDERS_TIMER = "gate", "positions", "orders"
 READ_TIMEOUT_TIMER = "read_timeout"
@@ -250,46 +249,17 @@ class Reconciler:
             return state, (Count("read_failed"), alarm, CancelTimer(READ_TIMEOUT_TIMER), again)
         effects: list[Effect] = [CancelTimer(READ_TIMEOUT_TIMER), ClearAlarm("venue_read")]
         state = msgspec.structs.replace(state, read_ns=now_ns, request_id=read.request_id, failed=())
+        found = compare(self.settings, state, pictures)
         if not read.positions_only:
             state = msgspec.structs.replace(state, read_full_ns=now_ns)
-            state, more = self._settle(state, pictures, now_ns)
+            state, more = settle(self.settings, state, pictures, found, now_ns)
             effects.extend(more)
-        elif any(_is_unsettled(order, read.taken_ns, self.settings.grace_ns) for order in pictures.orders):
+        elif any(is_unsettled(order, read.taken_ns, self.settings.grace_ns) for order in pictures.orders):
             effects.append(StartTimer(AGAIN_TIMER, self.settings.recheck_ns))
-        state, more = track(self.settings, state, pictures, now_ns)
+        state, more = track(self.settings, state, read, found, now_ns)
         effects.extend(more)
         state, more = self._judge_gate(state, pictures.orders, now_ns)
         effects.extend(more)
-        return state, tuple(effects)
-
-    def _settle(self, state: ReconcilerState, pictures: PicturesTaken, now_ns: int) -> Reduced:
-        """Find intents whose unresolved orders are absent; the second time, a grace later, settle them."""
-        read, settings = pictures.read, self.settings
-        theirs = their_orders(read)
-        executed = tuple((execution.client_order_id, execution.perm_id) for execution in read.executions)
-        families: dict[str, list[OrderPicture]] = {}
-        for order in pictures.orders:
-            families.setdefault(order.intent_id, []).append(order)
-        absences: dict[str, Absence] = {}
-        effects: list[Effect] = []
-        for intent_id, orders in families.items():
-            unsettled = [order for order in orders if _is_unsettled(order, read.taken_ns, settings.grace_ns)]
-            if not unsettled or not all(
-                absent(order.client_order_id, order.perm_id, theirs, executed) for order in unsettled
-            ):
-                continue
-            first = state.absences.get(intent_id)
-            if first is None or read.taken_ns - first.first_ns < settings.grace_ns:
-                absences[intent_id] = first or Absence(read.session_id, read.taken_ns)
-                continue
-            resolution = _resolution(orders, unsettled, now_ns)
-            evidence = f"absent at {first.first_ns} and {read.taken_ns}: {len(unsettled)} of {len(orders)} orders"
-            resolve = ResolveIntent(intent_id, read.session_id, resolution, evidence)
-            effects += [Send(settings.broker, resolve, owed=True), Count(f"resolved_{resolution.value}")]
-        if effects or absences:
-            effects.append(StartTimer(AGAIN_TIMER, settings.grace_ns))
-        if absences != state.absences:
-            state = msgspec.structs.replace(state, absences=absences)
         return state, tuple(effects)
 
     def _judge_gate(self, state: ReconcilerState, orders: tuple[OrderPicture, ...], now_ns: int) -> Reduced:
@@ -307,17 +277,3 @@ class Reconciler:
             return state, (RaiseAlarm("gate", Severity.WARNING, text), again)
         opened = msgspec.structs.replace(state, gate_open=True)
         return opened, (*self._grants(opened, now_ns), ClearAlarm("gate"), Count("gate_opened"))
-
-
-def _is_unsettled(order: OrderPicture, taken_ns: int, grace_ns: int) -> bool:
-    """UNKNOWN at once; one in flight in a living session only when the venue has been silent about it for long."""
-    if order.state == OrderState.UNKNOWN:
-        return True
-    return order.state in UNRESOLVED and taken_ns - order.since_ns >= grace_ns
-
-
-def _resolution(orders: list[OrderPicture], unsettled: list[OrderPicture], now_ns: int) -> Resolution:
-    """Only a family of which nothing is at the venue, sent once and still wanted, may be sent again."""
-    whole = len(unsettled) == len(orders)
-    fresh = all(order.resends == 0 and now_ns < order.expires_ns for order in orders)
-    return Resolution.RESEND_SAME_ID if whole and fresh else Resolution.EXPIRE

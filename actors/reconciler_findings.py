@@ -81,11 +81,10 @@ def _without_external(
 
 
 def track(
-    settings: ReconcilerSettings, state: ReconcilerState, pictures: PicturesTaken, now_ns: int
+    settings: ReconcilerSettings, state: ReconcilerState, read: VenueRead, compared: tuple[Finding, ...], now_ns: int
 ) -> tuple[ReconcilerState, tuple[Effect, ...]]:
-    """Raise what is new, confirm what still stands, clear what is gone."""
-    read = pictures.read
-    found = {finding.key: finding for finding in compare(settings, state, pictures)}
+    """Raise what is new in `compared`, confirm what still stands, clear what is gone."""
+    found = {finding.key: finding for finding in compared}
     about = OF_POSITIONS if read.positions_only else frozenset(FindingKind)
     findings: dict[str, Tracked] = {}
     cleared: list[Cleared] = []

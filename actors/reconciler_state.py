@@ -23,9 +23,15 @@ BLOCKING = frozenset(
 )
 """What would open risk on a wrong picture."""
 
+QUANTITY_DIFFERS = frozenset(
+    {FindingKind.POSITION, FindingKind.POSITION_MISSING_HERE, FindingKind.POSITION_MISSING_THERE}
+)
+"""Where an order that is in no list may have traded unseen."""
+
 
 class ReconcilerSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """`gate_ttl_ns` is how long a dead reconciler keeps the gate open at most.
+    """`gate_ttl_ns` is how long a dead reconciler keeps the gate open at most. `grace_ns` lies between two absences of
+    what nobody was sure of, `vanished_grace_ns` between those of an order that the venue had acknowledged.
 
     `risk`, where there is one, is told of divergences that would open risk on a wrong picture. `ignored_symbols` are
     compared by nobody. `external_positions_count` False: a position in a symbol that is not
@@ -43,6 +49,7 @@ class ReconcilerSettings(msgspec.Struct, frozen=True, kw_only=True):
     orders_every_ns: int = 300 * SECOND_NS
     read_timeout_ns: int = 15 * SECOND_NS
     grace_ns: int = 3 * SECOND_NS
+    vanished_grace_ns: int = 10 * SECOND_NS
     recheck_ns: int = 2 * SECOND_NS
     divergence_shuts_gate: bool = True
     external_orders: ExternalOrders = ExternalOrders.ALERT
@@ -76,14 +83,20 @@ class Cleared(msgspec.Struct, frozen=True):
 
 
 class Absence(msgspec.Struct, frozen=True):
-    """First complete read in which an intent's unresolved orders were absent."""
+    """First complete read, and its end, in which an intent's unresolved orders were absent, or one working order.
+
+    `cum_qty`: what the working order had filled by then; None: it is an intent's absence.
+    """
 
     session_id: str
     first_ns: int
+    request_id: str = ""
+    cum_qty: int | None = None
 
 
 class ReconcilerState(msgspec.Struct, frozen=True):
     """`read_full_ns` is the last complete read of this session (0: none yet), `read_ns` the last of any kind.
+    `absences` is by intent id, and by client order id for orders that worked.
 
     `failed` names what the last read did not get; `answered_ns` is the last asking of a person that was answered.
     """

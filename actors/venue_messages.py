@@ -187,7 +187,10 @@ class VenuePosition(msgspec.Struct, frozen=True, gc=False):
 
 
 class VenueRead(Message, frozen=True):
-    """Answer to `QueryVenue`. `failed` names the requests that were not answered: then absence proves nothing."""
+    """Answer to `QueryVenue`. `failed` names the requests that were not answered: then absence proves nothing.
+
+    `begun_ns`: before its first request was written, by our clock (0: not known); `taken_ns`: after the last answer.
+    """
 
     session_id: str
     request_id: str
@@ -199,3 +202,4 @@ class VenueRead(Message, frozen=True):
     taken_ns: int
     positions_only: bool = False
     failed: tuple[str, ...] = ()
+    begun_ns: int = 0

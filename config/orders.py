@@ -19,6 +19,7 @@ IgnoredSymbols = Annotated[tuple[str, ...], Meta(max_length=1_000)]
 class Reconciler(Section, frozen=True):
     """How often the broker is compared, how long a gate stands unrenewed, and the grace between two absences.
 
+    `vanished_grace_s`: between two absences of an order that the broker had acknowledged, before it is taken for gone.
     `external_orders`: orders at the account that are not ours are counted only, followed, or alarmed.
     `external_positions`: a position in a symbol that is not held here is a divergence, or somebody else's affair.
     `ignored_symbols` are not compared at all. `average_px_bps_max`: by how much average prices may differ beyond
@@ -29,6 +30,7 @@ class Reconciler(Section, frozen=True):
     orders_every_s: Seconds = 300.0
     gate_ttl_s: Seconds = 5.0
     grace_s: Seconds = 2.0
+    vanished_grace_s: Seconds = 10.0
     external_orders: Literal["ignore", "adopt", "alert"] = "alert"
     external_positions: Literal["diverge", "ignore"] = "diverge"
     ignored_symbols: IgnoredSymbols = ()

@@ -350,6 +350,11 @@ def _check(settings: Settings, tree: Tree, where: str) -> None:
         f"{where}: reconciler.positions_every_s is {reconciler.positions_every_s:g}; allowed: at most "
         f"reconciler.orders_every_s ({reconciler.orders_every_s:g}). Remedy: lower it",
     )
+    _require(
+        reconciler.grace_s <= reconciler.vanished_grace_s,
+        f"{where}: reconciler.vanished_grace_s is {reconciler.vanished_grace_s:g}; allowed: at least "
+        f"reconciler.grace_s ({reconciler.grace_s:g}). Remedy: raise the one or lower the other",
+    )
     for dotted, amount in (
         ("fund.equity", settings.fund.equity),
         ("fund.max_position_notional", settings.fund.max_position_notional),

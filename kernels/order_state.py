@@ -50,7 +50,7 @@ class OrderEvent(enum.StrEnum):
     RESENT = "resent"
     """Twice absent at the venue: about to be written once more under the same ids."""
     ABSENT = "absent"
-    """Twice absent at the venue, and it is not sent again."""
+    """Twice absent at the venue, and it is not sent again: it was never there, or the venue took it back."""
 
 
 class Incident(msgspec.Struct, frozen=True):
@@ -99,6 +99,7 @@ TRANSITIONS: dict[OrderState, dict[OrderEvent, OrderState]] = {
         **_KNOWN_AT_VENUE,
         E.WRITTEN: S.SUBMITTED,
         E.LOST: S.SUBMITTED,
+        E.ABSENT: S.EXPIRED,
     },
     S.PARTIALLY_FILLED: {
         E.FILLED_PARTLY: S.PARTIALLY_FILLED,
@@ -109,6 +110,7 @@ TRANSITIONS: dict[OrderState, dict[OrderEvent, OrderState]] = {
         E.FILL_CLAIMED: S.PARTIALLY_FILLED,
         E.WRITTEN: S.PARTIALLY_FILLED,
         E.LOST: S.PARTIALLY_FILLED,
+        E.ABSENT: S.EXPIRED,
     },
     S.FILLED: {
         # The fill wins over whatever is said later or arrives late; only a correction takes quantity back.
@@ -137,7 +139,7 @@ TRANSITIONS: dict[OrderState, dict[OrderEvent, OrderState]] = {
         E.LOST: S.REJECTED,
     },
     S.EXPIRED: {
-        # It surfaced after all: adopted.
+        # It surfaced after all: adopted. So is what a venue had taken back; what it filled before that stays filled.
         **_KNOWN_AT_VENUE,
         E.WRITTEN: S.EXPIRED,
         E.LOST: S.EXPIRED,

@@ -127,6 +127,24 @@ class TheirFill(msgspec.Struct, frozen=True):
     ts_event_ns: int
 
 
+class Listing(msgspec.Struct, frozen=True):
+    """Who is in a venue's lists of orders: by our reference, or, where the venue gives none, by permId."""
+
+    references: frozenset[str]
+    perm_ids: frozenset[int]
+
+    @staticmethod
+    def of(theirs: Iterable[TheirOrder]) -> Listing:
+        """Collect. O(theirs)."""
+        orders = tuple(theirs)
+        unnamed = frozenset(their.perm_id for their in orders if not their.client_order_id and their.perm_id)
+        return Listing(frozenset(their.client_order_id for their in orders if their.client_order_id), unnamed)
+
+    def has(self, client_order_id: str, perm_id: int) -> bool:
+        """Whether this order of ours is among them, as `is_theirs` decides it. O(1)."""
+        return client_order_id in self.references or perm_id in self.perm_ids
+
+
 def is_theirs(ours: OurOrder, theirs: TheirOrder) -> bool:
     """Whether both name the same order: by our reference, or, where the venue gives none, by a known permId."""
     if theirs.client_order_id:

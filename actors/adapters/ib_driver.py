@@ -228,11 +228,13 @@ class IbDriver(Observer):
                 self._nothing_read(command)
                 continue
             async with self._read_turn:
+                begun_ns = self._clock.now_ns()
                 reading = self._reading = Reading(command.positions_only)
                 await reading.run(link, self.settings.request_s_max)
                 self._reading = None
             self._worker.count("queries")
-            self._worker.emit(reading.result(command.session_id, command.request_id, self._clock.now_ns()))
+            taken_ns = self._clock.now_ns()
+            self._worker.emit(reading.result(command.session_id, command.request_id, begun_ns, taken_ns))
             if reading.unanswered:
                 # Answers carry no request number: a late one would be taken for the answer to the next request.
                 link.lose(reading.unanswered)
@@ -242,7 +244,8 @@ class IbDriver(Observer):
         all_of_it = (OPEN_ORDERS, COMPLETED_ORDERS, EXECUTIONS, POSITIONS)
         reading.failed.extend((POSITIONS,) if command.positions_only else all_of_it)
         self._worker.count("queries_refused")
-        self._worker.emit(reading.result(command.session_id, command.request_id, self._clock.now_ns()))
+        now_ns = self._clock.now_ns()
+        self._worker.emit(reading.result(command.session_id, command.request_id, now_ns, now_ns))
 
     # ---- what the link tells
 

@@ -103,7 +103,7 @@ class Reading:
         told: list[OrderReported | ExecutionReported] = [*self._open.values(), *self._executions.values()]
         return max((report.venue_order_id for report in told if report.client_id == client_id), default=0)
 
-    def result(self, session_id: str, request_id: str, taken_ns: int) -> VenueRead:
+    def result(self, session_id: str, request_id: str, begun_ns: int, taken_ns: int) -> VenueRead:
         """Return the whole as the answer to a query."""
         return VenueRead(
             session_id=session_id,
@@ -116,6 +116,7 @@ class Reading:
             taken_ns=taken_ns,
             positions_only=self.positions_only,
             failed=tuple(self.failed),
+            begun_ns=begun_ns,
         )
 
 

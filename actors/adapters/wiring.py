@@ -134,6 +134,7 @@ def reconciler(context: BuildContext) -> Assembly:
             positions_every_ns=_ns(settings.positions_every_s),
             orders_every_ns=_ns(settings.orders_every_s),
             grace_ns=_ns(settings.grace_s),
+            vanished_grace_ns=_ns(settings.vanished_grace_s),
             external_orders=ExternalOrders(settings.external_orders),
             external_positions_count=settings.external_positions == "diverge",
             ignored_symbols=settings.ignored_symbols,

@@ -178,7 +178,7 @@ def venue_read(session: str = "S1", taken_ns: int = START, **parts: object) -> V
         "commissions": (),
         "positions": (),
     }
-    return VenueRead(session, "r1", taken_ns=taken_ns, **(fields | parts))  # type: ignore[arg-type]
+    return VenueRead(session, "r1", taken_ns=taken_ns, **({"begun_ns": taken_ns} | fields | parts))  # type: ignore[arg-type]
 
 
 def signal(signal_id: str = "s1", symbol: str = "ACME", **changed: object) -> Signal:

@@ -284,4 +284,5 @@ class Venue:
             taken_ns=self.now_ns,
             positions_only=positions_only,
             failed=("open_orders",) if failed else (),
+            begun_ns=self.now_ns,
         )

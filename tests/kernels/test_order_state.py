@@ -12,6 +12,7 @@ from kernels.order_state import (
     DONE,
     TRANSITIONS,
     UNRESOLVED,
+    WORKING,
     Incident,
     OrderEvent,
     OrderState,
@@ -26,9 +27,9 @@ PAIRS = list(itertools.product(OrderState, OrderEvent))
 ILLEGAL = {
     # Bytes are known not to have left only before anything else is known.
     *((state, E.NOT_SENT) for state in OrderState if state not in (S.PRE_SENT, S.UNKNOWN)),
-    # Sent again, or given up, only while the venue has never been seen to have it.
+    # Sent again only while the venue has never been seen to have it; given up also where it took back what it had.
     *((state, E.RESENT) for state in OrderState if state not in UNRESOLVED),
-    *((state, E.ABSENT) for state in OrderState if state not in UNRESOLVED),
+    *((state, E.ABSENT) for state in OrderState if state not in UNRESOLVED | WORKING),
     (S.CANCELLED, E.WORKING),
 }
 
@@ -78,6 +79,21 @@ def test_inactive_is_not_terminal() -> None:
 
 def test_an_expired_order_that_surfaces_is_adopted() -> None:
     assert transition(S.EXPIRED, E.WORKING) is S.SUBMITTED
+
+
+@pytest.mark.parametrize("state", sorted(WORKING))
+def test_a_working_order_that_the_venue_took_back_expires_and_what_becomes_known_of_it_later_counts(
+    state: OrderState,
+) -> None:
+    assert transition(state, E.ABSENT) is S.EXPIRED
+    assert transition(S.EXPIRED, E.FILLED_PARTLY) is S.PARTIALLY_FILLED
+    assert transition(S.EXPIRED, E.FILLED_FULLY) is S.FILLED
+    assert transition(S.EXPIRED, E.CANCELLED) is S.CANCELLED
+
+
+@pytest.mark.parametrize("state", sorted(set(OrderState) - UNRESOLVED - WORKING))
+def test_an_order_that_is_over_or_refused_is_never_given_up_for_being_absent(state: OrderState) -> None:
+    assert transition(state, E.ABSENT) == Incident(state, E.ABSENT)
 
 
 @given(st.lists(st.sampled_from(list(OrderEvent)), max_size=12))

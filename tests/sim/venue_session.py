@@ -297,6 +297,7 @@ class VenueQuery:
         self.executions: tuple[ExecutionReported, ...] = ()
         self.commissions: tuple[CommissionReported, ...] = ()
         self.positions: tuple[VenuePosition, ...] = ()
+        self.begun_ns = driver.scheduler.now_ns
 
     def begin(self) -> None:
         """Ask for the next part."""
@@ -326,6 +327,7 @@ class VenueQuery:
             taken_ns=driver.scheduler.now_ns,
             positions_only=self.command.positions_only,
             failed=tuple(self.failed),
+            begun_ns=self.begun_ns,
         )
         delay_ns = driver.scheduler.between(MS, 20 * MS)
         driver.scheduler.after(delay_ns, "query answer", lambda: driver._event(answer))
