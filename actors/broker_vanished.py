@@ -20,8 +20,6 @@ from actors.messages import ResolveIntent, VenueRead
 from kernels.fixed8 import format_fixed8
 from kernels.order_state import WORKING, OrderEvent
 
-VANISHED = "vanished"
-
 
 def note_unlisted(turn: Turn, read: VenueRead) -> None:
     """After a complete read was folded: which working orders it should have listed and did not."""
@@ -80,7 +78,7 @@ def take_back(turn: Turn, verdict: ResolveIntent) -> None:
             f"permId {order.perm_id}, was acknowledged and is gone: {verdict.evidence}"
         )
         turn.vanished = {**turn.vanished, order.client_order_id: text}
-        turn.record(VANISHED, order.client_order_id, text)
+        turn.record("vanished", order.client_order_id, text)
         _alarm(turn, order.client_order_id, text)
 
 
@@ -104,9 +102,9 @@ def _is_done_with(turn: Turn, family: Family) -> bool:
 
 
 def _forget(turn: Turn, name: str) -> None:
-    turn.effects.append(ClearAlarm(f"{VANISHED}.{name}"))
+    turn.effects.append(ClearAlarm(f"vanished.{name}"))
     turn.vanished = {key: text for key, text in turn.vanished.items() if key != name}
 
 
 def _alarm(turn: Turn, name: str, text: str) -> None:
-    turn.alarm(f"{VANISHED}.{name}", Severity.CRITICAL, text)
+    turn.alarm(f"vanished.{name}", Severity.CRITICAL, text)

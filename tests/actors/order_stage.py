@@ -65,7 +65,7 @@ class Stage:
         figures: dict[str, Any] = {"stuck_after_ns": 2 * SECOND, "exits_after_ns": SECOND // 2} | settings
         self.broker: Bench[BrokerState] = Bench(Broker(BrokerSettings(**figures)))
         quick = {"grace_ns": SECOND // 2, "recheck_ns": SECOND // 5, "read_timeout_ns": 3 * SECOND}
-        quick |= {"positions_every_ns": SECOND, "orders_every_ns": 2 * SECOND}
+        quick |= {"positions_every_ns": SECOND, "orders_every_ns": 2 * SECOND, "vanished_grace_ns": SECOND}
         self.reconciler: Bench[ReconcilerState] = Bench(Reconciler(ReconcilerSettings(**quick)))  # type: ignore[arg-type]
         self.alarms: dict[str, str] = {}
         self.raised: Counter[str] = Counter()

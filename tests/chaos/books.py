@@ -28,12 +28,9 @@ STATES = {
 Rows = list[dict[str, object]]
 
 
-def assert_equal_to_the_gateway(engine: EngineRun, lost: Collection[str] = ()) -> None:
-    """Orders, fills, positions and cash are the gateway's own, and an intent became at most one family.
-
-    `lost`: orders that the gateway itself took back after it had acknowledged them.
-    """
-    ours = {ref: order for ref, order in engine.orders().items() if ref not in lost}
+def assert_equal_to_the_gateway(engine: EngineRun) -> None:
+    """Orders, fills, positions and cash are the gateway's own, and an intent became at most one family."""
+    ours = engine.orders()
     theirs = rows(engine, "list_orders", "orders")
     named = {str(order["order_ref"]): order for order in theirs if order.get("order_ref")}
     doubled = [ref for ref, count in Counter(str(o["order_ref"]) for o in theirs).items() if count > 1]

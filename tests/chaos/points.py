@@ -75,6 +75,7 @@ FAST = (
     "supervision.intensity=1000",
     "supervision.root_intensity=1000",
     "reconciler.grace_s=0.5",
+    "reconciler.vanished_grace_s=1",
     "reconciler.positions_every_s=2",
     "reconciler.orders_every_s=5",
 )

@@ -29,7 +29,7 @@ MODULES = {
     "host": ("../supervisors/host.py",),
     "broker": ("broker.py", "broker_turn.py", "broker_intents.py", "broker_facts.py"),
     "broker.spot": ("broker_spot.py", "spot_turn.py", "spot_facts.py"),
-    "reconciler": ("reconciler.py", "reconciler_findings.py"),
+    "reconciler": ("reconciler.py", "reconciler_findings.py", "reconciler_absence.py"),
     "executor": ("executor.py", "executor_outcome.py"),
     "risk": ("risk.py", "risk_flatten.py", "risk_breaker.py"),
     "sentinel": ("sentinel.py", "sentinel_close.py"),

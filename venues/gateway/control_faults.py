@@ -127,11 +127,7 @@ def _inert(core: GatewayCore, fault: Fault) -> Reply:
         core.engine.conduct.inert_stops = fault.on
         return {}
 
-    def is_meant(order: Order) -> bool:
-        by_perm_id = fault.perm_id is not None and order.perm_id == fault.perm_id
-        return by_perm_id or (fault.order_ref is not None and order.ticket.order_ref == fault.order_ref)
-
-    hit = [order.perm_id for order in core.store.working_orders() if order.ticket.is_stop and is_meant(order)]
+    hit = [order.perm_id for order in _meant(core, fault) if order.ticket.is_stop]
     if not hit:
         raise FaultError("perm_id", fault.perm_id, "the perm_id or order_ref of a working stop")
     for perm_id in hit:
@@ -140,6 +136,27 @@ def _inert(core: GatewayCore, fault: Fault) -> Reply:
         core.engine.match_everything(core.clock_ns())
     core.faults.struck[fault.kind] += len(hit)
     return {"perm_ids": hit}
+
+
+def _vanish(core: GatewayCore, fault: Fault) -> Reply:
+    """Hide a working order, by permId or orderRef, until it surfaces."""
+    hit = _meant(core, fault)
+    if not hit:
+        raise FaultError("perm_id", fault.perm_id, "the perm_id or order_ref of a working order")
+    for order in hit:
+        core.engine.hide(order, core.clock_ns() + fault.ms * _MS if fault.ms else NEVER_NS)
+    core.faults.struck[fault.kind] += len(hit)
+    return {"perm_ids": [order.perm_id for order in hit]}
+
+
+def _meant(core: GatewayCore, fault: Fault) -> list[Order]:
+    """Return the working orders with the fault's permId or orderRef."""
+
+    def is_meant(order: Order) -> bool:
+        by_perm_id = fault.perm_id is not None and order.perm_id == fault.perm_id
+        return by_perm_id or (fault.order_ref is not None and order.ticket.order_ref == fault.order_ref)
+
+    return [order for order in core.store.working_orders() if is_meant(order)]
 
 
 def _hold_fills(core: GatewayCore, fault: Fault) -> Reply:
@@ -182,6 +199,7 @@ _AT_ONCE: Mapping[str, Callable[[GatewayCore, Fault], Reply]] = {
     "half_open": _drop,
     "refuse": _refuse,
     "nightly_restart": _nightly_restart,
+    "vanish": _vanish,
     "login_required": _login_required,
     "next_order_id": _next_order_id,
     "duplicate_execution": _duplicate_execution,

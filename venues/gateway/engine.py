@@ -176,6 +176,10 @@ class OrderEngine:
         self.book.put(replace(order, inert=inert))
         return True
 
+    def hide(self, order: Order, until_ns: int) -> None:
+        """Let a working order be unknown to every question, cancel and price until then; nobody is told."""
+        self.book.put(replace(order, surfaces_ns=until_ns))
+
     def revive(self, order: Order, now_ns: int) -> None:
         """Put an inactive or held order on the book; an order that nobody knew of surfaces."""
         if order.is_hidden:
