@@ -63,8 +63,8 @@ def connect(
 
     Takes a path, `unix://`, `redis://` or `rediss://`. No command is repeated inside: a lost connection or a timeout
     raises redis.ConnectionError or redis.TimeoutError, after which the outcome of a write is unknown. The password is
-    the URL's own, else of `password_file` (by default the settings'), else of APEX_REDIS_PASSWORD. Raises ValueError
-    for another scheme.
+    the URL's own (an empty one: none), else of `password_file` (by default the settings'), else of APEX_REDIS_PASSWORD.
+    Raises ValueError for another scheme, SettingsRefused where that file cannot be read.
     """
     timeout_s = TIMEOUT_S[Purpose(purpose)]
     url = str(url_or_socket)
@@ -76,7 +76,7 @@ def connect(
         )
     password = (
         None
-        if urllib.parse.urlsplit(url).password
+        if urllib.parse.urlsplit(url).password is not None
         else _password(password_file or (settings.ledger.password_file if settings else ""))
     )
     options = {"password": password} if password else {}
@@ -105,7 +105,7 @@ def probe(url_or_socket: str | Path, settings: Settings | None = None, password_
 def redacted(url: str) -> str:
     """Return the URL as it may be shown: without its password."""
     parts = urllib.parse.urlsplit(url)
-    if parts.password is None:
+    if not parts.password:
         return url
     return parts._replace(netloc=f"{parts.username or ''}:***@{parts.netloc.rpartition('@')[2]}").geturl()
 
@@ -175,5 +175,11 @@ def _text(value: bytes | str | None) -> str:
 
 def _password(password_file: str | Path) -> str:
     if password_file:
-        return Path(password_file).read_text().strip()
+        try:
+            return Path(password_file).read_text().strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingsRefused(
+                f"ledger.password_file is {str(password_file)!r}, which cannot be read: {error}. "
+                f"Remedy: name a text file that this user may read, or leave it empty and set {PASSWORD_VARIABLE}"
+            ) from error
     return os.environ.get(PASSWORD_VARIABLE, "")

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.parse
 from pathlib import Path
 
 import msgspec
@@ -82,8 +83,8 @@ class EmbeddedRedis:
 
     @property
     def url(self) -> str:
-        """What `connect` takes."""
-        return f"unix://{self.socket}"
+        """What `connect` takes: without a password, whatever other servers of the settings have."""
+        return f"unix://:@{urllib.parse.quote(str(self.socket))}"
 
     @property
     def pid(self) -> int:

@@ -317,18 +317,38 @@ def test_a_password_comes_from_a_file_or_the_environment_and_is_not_shown(
 ) -> None:
     server = server_in()
     server.start()
-    with connect(server.url, Purpose.TOOL) as client:
+    with connect(server.socket, Purpose.TOOL) as client:
         client.config_set("requirepass", "s3cret")
-    assert not probe(server.url)
+    assert not probe(server.socket)
     secret = tmp_path / "password"
     secret.write_text("s3cret\n")
-    assert probe(server.url, password_file=secret)
+    assert probe(server.socket, password_file=secret)
     monkeypatch.setenv(PASSWORD_VARIABLE, "s3cret")
-    assert probe(server.url)
-    with connect(server.url, Purpose.TOOL) as client:
+    assert probe(server.socket)
+    with connect(server.socket, Purpose.TOOL) as client:
         client.config_set("requirepass", "")
     assert redacted("redis://user:s3cret@localhost:6379/0") == "redis://user:***@localhost:6379/0"
+    assert redacted("unix://:@/run/x.sock") == "unix://:@/run/x.sock"
     assert redacted("unix:///run/x.sock") == "unix:///run/x.sock"
+
+
+def test_a_password_that_is_meant_for_another_server_does_not_shut_our_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does a run directory whose name means something in a URL."""
+    monkeypatch.setenv(PASSWORD_VARIABLE, "s3cret")
+    server = EmbeddedRedis(ServerKind.BUS, tmp_path / "100% a#b?c")
+    server.start()
+    try:
+        assert probe(server.url)
+        assert probe(server.url, password_file=tmp_path / "none")
+    finally:
+        server.stop()
+
+
+def test_a_password_file_that_cannot_be_read_is_refused_by_its_setting(tmp_path: Path) -> None:
+    with pytest.raises(SettingsRefused, match=r"ledger\.password_file is .*none.*Remedy"):
+        connect("redis://localhost:1", Purpose.TOOL, password_file=tmp_path / "none")
 
 
 def test_a_url_of_another_scheme_is_refused_without_its_password() -> None:
