@@ -15,10 +15,12 @@ from msgspec import Struct
 from msgspec.json import encode as to_json
 
 from config.schema import Settings, SettingsError, load
+from kernels.fixed8 import parse_rate_bps
 from supervisors.market_cli import Texts, add_commands
 from supervisors.money_cli import Look, add_money_commands
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_REFUSED = 0, 1, 64, 78
+WAIT_S_MAX = 86_400
 OUR_PACKAGES = ("actors", "config", "kernels", "supervisors", "venues")
 LEAVE_THE_VIEW = "\x1b[?1047l\x1b[?25h"
 """The terminal's own screen and its cursor: a view that was killed could not give them back."""
@@ -238,7 +240,7 @@ def _parser() -> argparse.ArgumentParser:
     add("halt", _halt, "latch a halt: nothing opens risk until `resume`").add_argument("reason")
     flatten = add("flatten", _flatten, "halt, cancel what would open risk, close every position, wait until flat")
     flatten.add_argument("reason")
-    flatten.add_argument("--timeout-s", type=float, default=120.0, metavar="S", help="how long to wait (120)")
+    flatten.add_argument("--timeout-s", type=_seconds, default=120.0, metavar="S", help="how long to wait (120)")
     add("resume", _resume, "clear the halt, and end a flatten")
     word = "let cycles go on: clear the circuit breaker, take the account as it is for right"
     add("cycles-resume", _cycles_resume, word).add_argument("reason")
@@ -255,11 +257,33 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _seconds(text: str) -> float:
+    """Raises ArgumentTypeError for what is no time to wait; `float` takes nan and negative ones."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= WAIT_S_MAX:
+        raise argparse.ArgumentTypeError(f"is {text!r}; allowed: 0 to {WAIT_S_MAX} seconds")
+    return seconds
+
+
+def _rate_bps(text: str) -> str:
+    """Raises ArgumentTypeError for what is no rate."""
+    try:
+        parse_rate_bps(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{error}; allowed: 0 to below 10000 basis points, e.g. 7.5") from error
+    return text
+
+
 def _add_replay(replay: argparse.ArgumentParser) -> None:
     replay.add_argument("paths", nargs="+", metavar="PATH", help="bookTicker snapshots or recorded streams")
     replay.add_argument("--exchange-info", required=True, metavar="FILE")
     replay.add_argument("--start", metavar="ASSET", default=None, help="start asset of the cycles; default: any")
-    replay.add_argument("--fee-bps", default="10", metavar="BPS", help="taker fee a leg (default %(default)s)")
+    replay.add_argument(
+        "--fee-bps", type=_rate_bps, default="10", metavar="BPS", help="taker fee a leg (default %(default)s)"
+    )
     replay.add_argument("--json", action="store_true")
 
 

@@ -10,6 +10,9 @@ from msgspec import Meta
 Name = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_.-]{0,31}$")]
 """Of a fund, a role: lower case, safe in keys and file names."""
 
+Folder = Annotated[str, Meta(pattern=r"^[^\x00]+$", max_length=4_096)]
+"""Not empty: that would be wherever the command happens to be given."""
+
 Symbols = Annotated[tuple[str, ...], Meta(min_length=1, max_length=10_000)]
 
 LoopbackHost = Annotated[str, Meta(pattern=r"^(127\.0\.0\.1|::1|localhost)$")]

@@ -23,6 +23,7 @@ from config.limits import (
     AMOUNT_MAX,
     Bps,
     Count,
+    Folder,
     Fraction,
     Megabytes,
     Milliseconds,
@@ -50,7 +51,7 @@ class Run(Section, frozen=True):
     mode: Literal["paper", "live"] = "paper"
     tree: Literal["whole", "flatten"] = "whole"
     live_interlock: str = ""
-    run_dir: str = "run"
+    run_dir: Folder = "run"
     snapshot_every: PositiveCount = 1_000
     trace: bool = True
     trace_mb_max: Megabytes = 64

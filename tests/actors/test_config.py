@@ -98,6 +98,7 @@ def test_overrides_are_read_as_toml_and_as_text_where_they_are_none() -> None:
         ("gateway.port=abc", r"gateway\.port is 'abc'; allowed: `int`, got `str`"),
         ("gateway.host=10.0.0.1", r"gateway\.host is '10\.0\.0\.1'; allowed: .*127"),
         ("gateway.client_id=0", r"gateway\.client_id is 0; allowed: `int` >= 1"),
+        ("run.run_dir=", r"run\.run_dir is ''; allowed: `str` matching"),
         ("run.mode=real", r"run\.mode is 'real'; allowed: 'paper', 'live'"),
         ("exchange.symbols=some", r"exchange\.symbols is 'some'; allowed: 'all'"),
         ("exchange.symbols=[]", r"exchange\.symbols is \[\]; allowed: .*length >= 1"),

@@ -94,7 +94,11 @@ def test_settings_that_cannot_be_are_refused_by_name(
 
 
 @pytest.mark.parametrize(
-    "line", ["cycles", "nonsense", "run --nonsense", "halt", "trace", "replay x", "exchange --bogus"]
+    "line",
+    [
+        *("cycles", "nonsense", "run --nonsense", "halt", "trace", "replay x", "exchange --bogus", "exchange --state="),
+        *("flatten why --timeout-s nan", "flatten why --timeout-s -1", "replay x --exchange-info x --fee-bps -1"),
+    ],
 )
 def test_a_command_line_that_cannot_be_meant_exits_with_64(command: Command, line: str) -> None:
     code, _, error = command(*line.split())

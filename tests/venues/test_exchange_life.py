@@ -117,6 +117,15 @@ def test_a_state_folder_in_use_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.process
+def test_a_state_folder_that_cannot_be_made_is_refused_with_a_remedy() -> None:
+    ended = run("--port", "0", "--state", "/proc/none/such")
+    assert ended.returncode == 69
+    assert "/proc/none/such" in ended.stderr
+    assert "Remedy" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("options", "words"),
     [

@@ -100,12 +100,23 @@ def _require(condition: bool, text: str) -> None:
         raise SettingsError(text)
 
 
+def _folder(text: str) -> Path:
+    if not text:
+        raise argparse.ArgumentTypeError("is empty; name a folder")
+    return Path(text)
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the exchange's options to a parser (of `run.py exchange` or of the module)."""
     default = ExchangeSettings()
     add = parser.add_argument
     add("--port", type=int, default=default.port, help="0 picks a free one; told in STATE/exchange.json")
-    add("--state", type=Path, default=default.state_dir, help="folder of update ids, opportunity ledger, exchange.json")
+    add(
+        "--state",
+        type=_folder,
+        default=default.state_dir,
+        help="folder of update ids, opportunity ledger, exchange.json",
+    )
     add("--seed", type=int, default=default.seed, help="of the generated prices and opportunities")
     shape = parser.add_mutually_exclusive_group()
     shape.add_argument("--symbols", type=int, default=default.symbols, help="how many symbols to generate")

@@ -53,7 +53,12 @@ class StateFolder:
     """
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StateError(
+                f"the state folder {folder} cannot be made: {error.strerror}. Remedy: name another with --state DIR"
+            ) from error
         self.folder = folder
         self._lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:

@@ -23,7 +23,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--port", type=int, default=defaults.port, help="TWS protocol port (0: any free one; default %(default)s)")
     add("--control", type=int, default=0, metavar="PORT", help="control port (default 0: any free one)")
-    add("--state", type=Path, default=defaults.state_dir, metavar="DIR", help="state folder (default %(default)s)")
+    add("--state", type=_folder, default=defaults.state_dir, metavar="DIR", help="state folder (default %(default)s)")
     add("--account", default=defaults.account)
     add("--cash", type=Decimal, default=defaults.cash_start, help="of a new account (default %(default)s)")
     add("--seed", type=int, default=defaults.seed, help="of the price walk")
@@ -46,6 +46,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--lifeline-fd", type=int, help="a pipe: end when its other end is closed")
     add("--verbose", action="store_true")
     return parser
+
+
+def _folder(text: str) -> Path:
+    if not text:
+        raise argparse.ArgumentTypeError("is empty; name a folder")
+    return Path(text)
 
 
 def settings_from(argv: Sequence[str]) -> tuple[GatewaySettings, bool]:

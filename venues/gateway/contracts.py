@@ -212,7 +212,7 @@ def spots_of(symbols: Iterable[str]) -> dict[str, Instrument]:
     found: dict[str, Instrument] = {}
     for symbol in symbols:
         if not symbol.replace(".", "").isalpha() or not symbol.isascii() or not symbol.isupper():
-            raise ValueError(f"not a stock symbol: {symbol!r} (capital letters and dots)")
+            raise ValueError(f"symbols: {symbol!r} is no stock symbol (capital letters and dots)")
         found[symbol] = LISTED.get(symbol) or _stock(
             900_000_000 + zlib.crc32(symbol.encode()) % 90_000_000, symbol, symbol, "NASDAQ", "Technology", "100.00"
         )

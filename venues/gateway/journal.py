@@ -60,7 +60,12 @@ class Journal:
 
     def __init__(self, folder: Path) -> None:
         """Take the folder. Raises StateError when another gateway has it."""
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StateError(
+                f"the state folder {folder} cannot be made: {error.strerror}. Remedy: name another with --state DIR."
+            ) from error
         self.folder = folder
         self.torn_lines = 0
         self.bytes_written = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -13,6 +14,8 @@ from venues.gateway.contracts import DEFAULT_SYMBOLS, spots_of
 from venues.gateway.hours import Hours
 
 REFUSE_S_MAX = 600
+CASH_MAX = Decimal(10) ** 12
+MESSAGES_PER_S_MAX = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +87,23 @@ class GatewaySettings:
         if not self.symbols:
             raise ValueError("symbols: none given")
         spots_of(self.symbols)
-        if self.cash_start < 0:
-            raise ValueError(f"cash_start: {self.cash_start} is below 0")
+        if not (self.cash_start.is_finite() and 0 <= self.cash_start <= CASH_MAX):
+            raise ValueError(f"cash_start: {self.cash_start} is not from 0 to {CASH_MAX}")
+        if not 0 <= self.messages_per_s_max <= MESSAGES_PER_S_MAX:
+            raise ValueError(f"messages_per_s_max: {self.messages_per_s_max} is not from 0 to {MESSAGES_PER_S_MAX}")
+        for name in ("ready_fd", "lifeline_fd"):
+            _require_open(name, getattr(self, name))
         if self.restart_at and not re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d", self.restart_at):
             raise ValueError(f"restart_at: {self.restart_at!r} is not a time as 23:55")
         if not 0 < self.restart_s <= REFUSE_S_MAX or not 0 <= self.restart_loses_ms <= 60_000:
             raise ValueError(f"restart_s is above 0 and at most {REFUSE_S_MAX}, restart_loses_ms from 0 to 60000")
+
+
+def _require_open(name: str, descriptor: int | None) -> None:
+    """Raise ValueError where a descriptor was given that is none of this process."""
+    if descriptor is None:
+        return
+    try:
+        os.fstat(descriptor)
+    except (OSError, OverflowError) as error:
+        raise ValueError(f"{name}: {descriptor} is not an open file descriptor of this process") from error
