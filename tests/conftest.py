@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.library_errors import COLLECTED, unexplained
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell that runs the tests in its background has them ignore Ctrl-C, and so would every process they start.
@@ -39,6 +41,42 @@ def recorded() -> Callable[[str], Path]:
         return path
 
     return find
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make known the one mark of our own that is no selection."""
+    text = "library_errors(*kinds, reason): the test means ERROR records of the client library of these kinds"
+    config.addinivalue_line("markers", text)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _library_records() -> None:
+    COLLECTED.open()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _library_errors_of_a_module() -> Iterator[None]:
+    """What the end of a module's own fixtures makes of errors counts too."""
+    COLLECTED.scripted.clear()
+    yield
+    assert not (left := unexplained(COLLECTED.take(), COLLECTED.scripted)), _what_to_do(left)
+
+
+@pytest.fixture(autouse=True)
+def _library_errors(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Any ERROR record of the client library that nothing explains fails the test (see `tests/library_errors.py`)."""
+    expected: list[str] = []
+    for mark in request.node.iter_markers("library_errors"):
+        assert mark.kwargs.get("reason"), "library_errors needs its reason"
+        expected += mark.args
+    yield
+    records = COLLECTED.take()
+    if "client_errors" not in request.fixturenames:  # which judges them itself, by texts that its test allows
+        assert not (left := unexplained(records, COLLECTED.scripted, expected)), _what_to_do(left)
+
+
+def _what_to_do(left: list[str]) -> str:
+    return f"the client library logged errors that no scripted fault explains: {left}"
 
 
 @pytest.fixture

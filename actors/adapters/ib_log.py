@@ -7,6 +7,8 @@ import threading
 from collections.abc import Callable
 from types import TracebackType
 
+from eventkit import Event
+
 LIBRARIES = ("ib_insync", "eventkit")
 TEXT_LENGTH_MAX = 1_000
 
@@ -30,6 +32,8 @@ class LibraryLog(logging.Handler):
 
     def __enter__(self) -> LibraryLog:
         self._thread_id = threading.get_ident()
+        # Made at the import, before the fork: a process that has replaced the root logger since would not hear it.
+        Event.logger = logging.getLogger(Event.__module__)
         for name in LIBRARIES:
             logging.getLogger(name).addHandler(self)
         return self

@@ -13,7 +13,7 @@ FORMAT = "{time:YYYY-MM-DDTHH:mm:ss.SSSSSSZZ} {level: <8} {extra[role]} {message
 
 
 class Intercept(logging.Handler):
-    """Hands the standard library's log records to loguru, with the caller they came from."""
+    """Hands the standard library's log records to loguru, under the logger's name, with the caller they came from."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Forward one record."""
@@ -21,7 +21,8 @@ class Intercept(logging.Handler):
         depth = 2
         while frame is not None and frame.f_code.co_filename == logging.__file__:
             frame, depth = frame.f_back, depth + 1
-        logger.opt(depth=depth, exception=record.exc_info).log(record.levelname, record.getMessage())
+        told = logger.opt(depth=depth, exception=record.exc_info)
+        told.log(record.levelname, "{}: {}", record.name, record.getMessage())
 
 
 def log_to_file(run_dir: str, role: str, level: str = "INFO") -> None:

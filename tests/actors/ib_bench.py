@@ -28,6 +28,7 @@ from actors.messages import (
 )
 from kernels import ids
 from kernels.fixed8 import SCALE, parse_price
+from tests.library_errors import script
 
 E = TypeVar("E")
 
@@ -175,19 +176,31 @@ class Proxy:
         self.reading = threading.Event()
         """Cleared: takes no more bytes from the client, until its socket is full."""
         self.reading.set()
-        self.rewrite: Callable[[list[str]], list[str] | None] | None = None
+        self._rewrite: Callable[[list[str]], list[str] | None] | None = None
         self._sockets: list[socket.socket] = []
         threading.Thread(target=self._accept, daemon=True).start()
 
+    @property
+    def rewrite(self) -> Callable[[list[str]], list[str] | None] | None:
+        return self._rewrite
+
+    @rewrite.setter
+    def rewrite(self, change: Callable[[list[str]], list[str] | None] | None) -> None:
+        script("tampered")
+        self._rewrite = change
+
     def go_silent(self) -> None:
         """Stop forwarding on all connections that are there now; later ones work."""
+        script("half_open")
         self.silent_below = self.connections + 1
 
     def inject(self, fields: list[str]) -> None:
         """Send the client a message that the gateway never sent."""
+        script("tampered")
         self._sockets[-2].sendall(_framed(fields))
 
     def close(self) -> None:
+        script("drop")
         self.reading.set()
         for one in [self._server, *self._sockets]:
             one.close()

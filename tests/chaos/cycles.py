@@ -146,6 +146,7 @@ class CycleChaos:
     def _kill(self, count: int) -> None:
         victims = self._victims()
         for role, pid in self.random.sample(victims, min(count, len(victims))):
+            self.engine.strikes(role)
             os.kill(pid, signal.SIGKILL)
             self._note(f"kill {role}")
 

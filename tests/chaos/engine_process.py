@@ -17,6 +17,7 @@ from actors.keys import KeyType
 from config.schema import Settings, load
 from supervisors.run_files import NotRunning
 from supervisors.status import EngineStatus, read_projection, read_status
+from tests.library_errors import in_log, unexplained
 
 ROOT = Path(__file__).resolve().parents[2]
 FIXED = 10**8
@@ -32,19 +33,27 @@ class EngineRun:
         self.log = run_dir.with_suffix(".log")
         self.environment = environment or {}
         self.process: subprocess.Popen[bytes] | None = None
+        self.scripted: set[str] = {"replaced"}
+        """What befell the gateway and its clients by this test's doing; see `tests/library_errors.py`."""
 
     def __enter__(self) -> EngineRun:
         self.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        # Before it stops: an end has an order of its own, in which a client may outlive its gateway.
+        errors = self.library_errors() if kind is None else []
         self.stop()
+        assert not errors, f"the client library logged errors that no scripted fault explains: {errors}"
 
     def command(self, name: str, *arguments: str) -> list[str]:
         sets = [part for override in self.overrides for part in ("--set", override)]
         return [sys.executable, str(ROOT / "run.py"), name, *sets, *arguments]
 
     def start(self) -> None:
+        """Start it; a second time after an end in any order, which explains what the first one logged of it."""
+        if self.log.exists():
+            self.strikes("run.py")
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 self.command("run", "--no-view"),
@@ -54,6 +63,15 @@ class EngineRun:
                 env={**os.environ, **self.environment},
                 cwd=self.run_dir.parent,
             )
+
+    def library_errors(self) -> list[str]:
+        """ERROR records of the client library in any process's log that nothing scripted explains."""
+        if self.process is None or self.process.poll() is not None:
+            self.strikes("run.py")
+        logs = sorted((self.run_dir / "logs").glob("*.log"))
+        records = [f"{log.stem}: {text}" for log in logs for text in in_log(log.read_text(errors="replace"))]
+        found = set(unexplained([text.partition(": ")[2] for text in records], self.scripted))
+        return [text for text in records if text.partition(": ")[2] in found]
 
     def stop(self) -> int:
         """Ctrl-C; the exit code. Kills it, and leaves the rest to the next start, if it does not end in 10 s."""
@@ -124,7 +142,13 @@ class EngineRun:
 
     # ---- the gateway's own word
 
+    def strikes(self, role: str) -> None:
+        """A test kills or hangs this process: what the gateway's end makes of errors is then explained."""
+        if role in ("gateway", "run.py"):
+            self.scripted.add("killed")
+
     def gateway(self, command: str, **fields: object) -> dict[str, object]:
+        self.scripted.add(str(fields.get("kind", command)))
         address = json.loads((self.run_dir / "gateway" / "gateway.json").read_bytes())
         with socket.create_connection(("127.0.0.1", address["control_port"]), timeout=5) as connection:
             connection.sendall(json.dumps({"cmd": command, **fields}).encode() + b"\n")
@@ -145,6 +169,7 @@ class EngineRun:
 def kill_role(engine: EngineRun, role: str) -> int:
     """SIGKILL to whoever holds the role now; its pid."""
     pid = engine.pids()[role]
+    engine.strikes(role)
     os.kill(pid, signal.SIGKILL)
     return pid
 

@@ -79,6 +79,7 @@ class Chaos:
     def _kill(self, count: int) -> None:
         victims = self._victims()
         for role, pid in self.random.sample(victims, min(count, len(victims))):
+            self.engine.strikes(role)
             os.kill(pid, signal.SIGKILL)
             self._note(f"kill {role}")
 
@@ -87,6 +88,7 @@ class Chaos:
         if not victims:
             return
         role, pid = self.random.choice(victims)
+        self.engine.strikes(role)
         os.kill(pid, signal.SIGSTOP)
         self._note(f"stop {role}")
         if role in ("exchange", "gateway", "admin", "root", "log"):  # judged late or not at all; a hang that ends

@@ -190,6 +190,7 @@ class OrderChaos:
                 victim = 0
         if not victim or not runs(victim):
             return False
+        self.engine.strikes(strike.victim)
         os.kill(victim, signal.SIGKILL)
         return True
 

@@ -93,7 +93,7 @@ def test_everything_is_closed_at_the_gateway(trading: tuple[EngineRun, Load], ki
     command = Flatten(engine)
     engine.wait(lambda: latched(engine, command), 60, "the latch")
     if killed == "gateway":
-        os.kill(engine.pids()["gateway"], signal.SIGKILL)
+        kill_role(engine, "gateway")
     elif killed and not stopped:
         kill_role(engine, killed)
         load.price("MSFT", "-6")  # its stop fills while nobody here listens

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Iterator
 
 import pytest
@@ -69,9 +67,7 @@ def test_an_inert_stop_is_called_out_and_its_position_closed_once(trading: tuple
     engine.wait(lambda: watched(engine), 60, "the sentinel has prices")
     load.price("MSFT", "-6")
     engine.wait(lambda: inert(engine, intent_id), 60, "the stop is called inert")
-    if killed == "gateway":
-        os.kill(engine.pids()["gateway"], signal.SIGKILL)
-    elif killed:
+    if killed:
         kill_role(engine, killed)
     engine.wait(lambda: not engine.gateway_positions().get("MSFT"), 90, "the position is closed")
     settle(engine, load.published)

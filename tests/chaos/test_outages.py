@@ -102,6 +102,7 @@ def test_a_half_open_socket_is_found_and_what_went_into_it_is_settled(trading: t
     assert len(family) == (3 if engine.outcomes()[into_the_void]["outcome"] == "submitted" else 0)
 
 
+@pytest.mark.library_errors("not_taken", reason="the client that is turned away is one of this process")
 def test_another_client_under_our_id_is_turned_away_and_takes_nothing(trading: tuple[EngineRun, Load]) -> None:
     engine, load = trading
     address = json.loads((engine.run_dir / "gateway" / "gateway.json").read_bytes())

@@ -20,6 +20,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from tests.library_errors import script
+
 ROOT = Path(__file__).resolve().parents[2]
 START_S_MAX = 30.0
 REPLY_S_MAX = 20.0
@@ -73,10 +75,12 @@ class GatewayProcess:
 
     def kill9(self) -> None:
         """Kill it as a crash does, and wait until it is gone."""
+        script("killed")
         self._signal(signal.SIGKILL)
 
     def stop(self) -> int:
         """End it by SIGTERM; return its exit code."""
+        script("killed")
         return self._signal(signal.SIGTERM)
 
     def restart(self) -> GatewayProcess:
@@ -93,6 +97,7 @@ class GatewayProcess:
 
     def control(self, command: dict[str, Any], *, ok: bool = True) -> dict[str, Any]:
         """Send one command to the control port and return its reply; by default a refusal fails the test."""
+        script(str(command.get("kind", command["cmd"])))
         if self._control is None:
             self._control = socket.create_connection(("127.0.0.1", self.control_port), REPLY_S_MAX)
         self._control.sendall(json.dumps(command).encode() + b"\n")
@@ -162,4 +167,4 @@ class GatewayProcess:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self.process is not None:
-            self.kill9()
+            self._signal(signal.SIGKILL)
