@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 from kernels.book_image import NO_FEED
+from kernels.capture_records import SlotRecord
+from kernels.depth_replay import plan_depth
 from kernels.exchange_info import Symbol
+from kernels.frames import SymbolTable
 
 
 class SymbolNotListed(ValueError):
@@ -24,13 +27,14 @@ class Slot(NamedTuple):
 class Assignment(NamedTuple):
     """`symbols` in row order; `feeds` by number; `row_feed`: each row's slot, NO_FEED where not TRADING.
 
-    `ladders`: (row, slot) of the symbols whose depth is followed.
+    `ladders`: (row, slot) of the symbols whose depth is followed; `ladder_levels`: a side, 0: as the settings say.
     """
 
     symbols: tuple[Symbol, ...]
     feeds: tuple[Slot, ...]
     row_feed: tuple[int, ...]
     ladders: tuple[tuple[int, int], ...] = ()
+    ladder_levels: int = 0
 
 
 REPLAY_ROLE: Final = "feed.replay.0"
@@ -46,10 +50,15 @@ def backup_role(shard: int) -> str:
     return f"feed.backup.{shard}"
 
 
-def replay_rows(listed: Sequence[Symbol], wanted: Sequence[str] | None) -> Assignment:
-    """Give all to the one slot of the role that plays recordings. Raises as `assign_rows`."""
+def replay_rows(listed: Sequence[Symbol], wanted: Sequence[str] | None, slots: Mapping[int, SlotRecord]) -> Assignment:
+    """Give all rows to one slot of the role that plays recordings, and the ladders of each recording of depth to one of
+    its own. `slots`: whose the recordings are, by number. Raises as `assign_rows`.
+    """
     assigned = assign_rows(listed, wanted, 1, max(1, len(listed)))
-    return assigned._replace(feeds=(Slot("replay.0", REPLAY_ROLE),))
+    plan = plan_depth(slots, SymbolTable(assigned.symbols))
+    feeds = (Slot("replay.0", REPLAY_ROLE), *(Slot(f"replay.depth.{one}", REPLAY_ROLE) for one in plan.sources))
+    ladders = tuple((row, 1 + place) for row, place in plan.ladders)
+    return assigned._replace(feeds=feeds, ladders=ladders, ladder_levels=plan.levels)
 
 
 def assign_rows(

@@ -10,6 +10,7 @@ import msgspec
 from loguru import logger
 
 from actors.adapters.recorded import is_json_array, read_whole
+from actors.adapters.recorded_stream import recorded_slots
 from actors.adapters.recorded_stretch import recorded_stretches
 from kernels.book_image import NO_AGE_LIMIT
 from kernels.cycles import CycleIndex, build_index
@@ -60,17 +61,18 @@ def replay_command(
     Raises RecordedFileError for a file that cannot be opened, ExchangeInfoError, UnknownStart, Fixed8Error.
     """
     index = load_index(exchange_info, start)
+    snapshots = [path for path in paths if is_json_array(path)]
+    streams = [path for path in paths if path not in snapshots]
     replay = Replay(
         index,
         fees=FeeTable(parse_rate_bps(fee_bps)),
         start_max=None if start_max is None else parse_price(start_max),
         age_ns_max=NO_AGE_LIMIT if age_ms_max is None else age_ms_max * 1_000_000,
+        slots=recorded_slots(streams),
     )
-    snapshots = [path for path in paths if is_json_array(path)]
-    streams = [path for path in paths if path not in snapshots]
     stretches = recorded_stretches(streams, warn)
     first = next(stretches, None)
-    opened_ns = int(first.times[0]) if first else 0
+    opened_ns = next((at for at in first.times.tolist() if at), 0) if first else 0
     opportunities: Iterator[Decision] = chain.from_iterable(
         chain(
             (replay.apply_snapshot(read_whole(path), opened_ns) for path in snapshots),

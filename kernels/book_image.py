@@ -348,6 +348,13 @@ class FeedWriter:
             )
         )  # fmt: skip
 
+    def read_row(self, row: int) -> Row:
+        """Return a row as this writer has it, whichever of two that follow it. Raises RowNotOwned."""
+        out = np.zeros(seqlock.ROW_WORDS, dtype=np.int64)
+        is_whole = seqlock.read_row(self._rows, self._own(row), out)
+        assert is_whole, "nobody else writes it"
+        return Row(*out.tolist())
+
     def mark_invalid(self, row: int, reason: RowStatus) -> None:
         """Say why a row does not count; its last figures stay to be shown. Raises RowNotOwned, Fenced."""
         if reason is RowStatus.VALID:

@@ -22,6 +22,8 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from kernels.capture_records import BookState, DiffState
+
 Int64s = npt.NDArray[np.int64]
 
 DIFFS_KEPT_MAX: Final = 1_000
@@ -158,6 +160,26 @@ class DepthBook:
         self._counts, self._edges = [0, 0], [NO_EDGE, NO_EDGE]
         self._kept = []
 
+    def state(self, symbol: str) -> BookState:
+        """Return all that it knows."""
+        kept = tuple(DiffState(one.first_id, one.final_id, _packed(one.bids), _packed(one.asks)) for one in self._kept)
+        bids, asks = _packed(self.bids), _packed(self.asks)
+        edges = self._edges[0], self._edges[1]
+        return BookState(symbol, self.is_valid, self.update_id, self._is_filling, edges, bids, asks, kept)
+
+    def restore(self, state: BookState) -> bool:
+        """Know what another knew; False, and nothing done, where it is valid already or has no room for the levels."""
+        sides = _levels(state.bids), _levels(state.asks)
+        if self.is_valid or max(map(len, sides)) > self._sides.shape[1]:
+            return False
+        for side, levels in enumerate(sides):
+            self._counts[side] = len(levels)
+            self._sides[side, : len(levels)] = levels
+        self.is_valid, self.update_id, self._is_filling = state.is_valid, state.update_id, state.is_filling
+        self._edges = list(state.edges)
+        self._kept = [Diff(one.first_id, one.final_id, _levels(one.bids), _levels(one.asks)) for one in state.kept]
+        return True
+
     def _apply(self, diff: Diff) -> Outcome:
         self._take(diff)
         return self._checked()
@@ -178,6 +200,14 @@ class DepthBook:
             self.void()
             return Outcome.CROSSED
         return Outcome.APPLIED
+
+
+def _packed(levels: Int64s) -> bytes:
+    return levels.astype("<i8").tobytes()
+
+
+def _levels(packed: bytes) -> Int64s:
+    return np.frombuffer(packed, dtype="<i8").astype(np.int64).reshape(-1, 2)
 
 
 @njit(cache=True, nogil=True)

@@ -90,6 +90,11 @@ def parse_depth_frame(frame: bytes, table: SymbolTable) -> DepthUpdate | Rejecte
     return DepthUpdate(row, Diff(data.first_id, data.final_id, bids[0], asks[0]), bids[1] or asks[1])
 
 
+def names_depth(frame: bytes) -> bool:
+    """Whether a frame's head names a stream of depth."""
+    return _HEAD.match(frame) is not None
+
+
 def parse_depth_snapshot(body: bytes) -> DepthSnapshot | None:
     """Parse a REST reply; None where it is no snapshot with an update id and strictly ordered levels."""
     try:

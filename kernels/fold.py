@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy.typing as npt
 import orjson
 
 from kernels.book_image import FeedCounters, FeedWriter, RowStatus
+from kernels.capture_records import TickerState, decode_ticker_state
 from kernels.frame_fold import FRAMES_MAX, NO_CHANGE, FrameFold
 from kernels.frames import (
     NO_ROW,
@@ -22,6 +23,7 @@ from kernels.frames import (
     parse_frame,
     parse_snapshot_entry,
 )
+from kernels.recorded_line import LineKind, RecordedLine
 
 NOTHING_CHANGED: Final = NO_CHANGE
 ALL_CHANGED: Final = -2
@@ -129,19 +131,65 @@ class FeedFold:
             entries = None
         if isinstance(entries, list):
             return entries
-        self.reject_line()
+        self._reject_line(Reason.BAD_LINE)
         return None
 
-    def begin_anew(self) -> None:
-        """A connection began where the recording has a mark of it: no row counts before its next frame, by any id."""
-        for row in np.flatnonzero(self._latest).tolist():
-            self._invalidate(row, RowStatus.GAP)
-            self._latest[row] = 0
+    def begin_anew(self, rows: Iterable[int] | None = None) -> None:
+        """A connection began where the recording has a mark of it: no row of it (None: of all) counts before its next
+        frame, by any id.
+        """
+        for row in np.flatnonzero(self._latest).tolist() if rows is None else rows:
+            if self._latest[row]:
+                self._invalidate(row, RowStatus.GAP)
+                self._latest[row] = 0
 
-    def reject_line(self) -> None:
-        """Count a recorded line that is no frame (damage to the recording: it says nothing of any row)."""
+    def apply_mark(self, line: RecordedLine, received_ns: int, rows: Iterable[int] | None = None) -> None:
+        """Apply what a recording holds beside frames. `rows`: of the connection that it is of, None: all."""
+        match line.kind:
+            case LineKind.EPOCH:
+                self.begin_anew(rows)
+            case LineKind.BAD:
+                self._reject_line(Reason.BAD_LINE)
+            case LineKind.UNSPLICED:
+                self._reject_line(Reason.DEPTH_WITHOUT_SNAPSHOT)
+            case LineKind.STATE:
+                state = decode_ticker_state(line.frame)
+                if state is None:
+                    self._reject_line(Reason.BAD_LINE)
+                else:
+                    self.restore(state, received_ns)
+            case _:
+                pass
+
+    def states(self) -> Iterator[tuple[int, TickerState]]:
+        """Yield what it knows of each row that it has had a good frame of, with the time of what the row says."""
+        found = []
+        for row in np.flatnonzero(self._latest).tolist():
+            one = self._writer.read_row(row)
+            found.append((one.received_ns, TickerState(
+                self._table.names[row], one.bid_px, one.bid_qty, one.ask_px, one.ask_qty, one.venue_update_id,
+                int(self._latest[row]), one.status, one.quantity_capped,
+            )))  # fmt: skip
+        yield from sorted(found, key=lambda one: one[0])
+
+    def restore(self, state: TickerState, received_ns: int) -> None:
+        """Know of a row what the fold knew that yielded this; nothing where it has had a good frame of it."""
+        row = self._table.row(state.symbol)
+        if row not in self._writer.owned or self._latest[row]:
+            return
+        self._latest[row] = state.latest_id
+        if state.status == RowStatus.VALID:
+            self._writer.write_row(
+                row, state.bid_px, state.bid_qty, state.ask_px, state.ask_qty, state.venue_update_id, received_ns,
+                state.quantity_capped,
+            )  # fmt: skip
+        else:
+            self._writer.mark_invalid(row, state.status)
+
+    def _reject_line(self, reason: Reason) -> None:
+        """Count what was recorded and is no frame of a ticker: it says nothing of any row."""
         self._frames += 1
-        self._rejected[Reason.BAD_LINE] += 1
+        self._rejected[reason] += 1
 
     def counters(self) -> FeedCounters:
         """Return the counts for the feed's header line."""

@@ -45,6 +45,7 @@ class Reason(enum.StrEnum):
     STALE_UPDATE_ID = "stale_update_id"
     CONTROL = "control"
     BAD_LINE = "bad_line"
+    DEPTH_WITHOUT_SNAPSHOT = "depth_without_snapshot"
 
 
 # What each reason says of the row (or rows) that the frame was about. The absent say nothing: the frame was whole, and

@@ -18,10 +18,24 @@ Int64s = npt.NDArray[np.int64]
 FRAME: Final = 0
 EPOCH: Final = 1
 OTHER: Final = 2
-"""Kinds of entries."""
+SLOT: Final = 3
+ASKED: Final = 4
+SNAPSHOT: Final = 5
+STATE: Final = 6
+UNKNOWN: Final = 7
+DEPTH: Final = 8
+UNSPLICED: Final = 9
+"""Kinds of entries. UNKNOWN: a record of a kind that is none. The last two are given to the frames of a connection of
+depth by whoever knows whose file it is."""
 
 RECORD_HEAD_BYTES: Final = 12
 EPOCH_MARK: Final = 0xFFFF_FFFF
+NO_FRAME: Final = 0x8000_0000
+"""Of a record's length: it is no frame. Its kind, from SLOT on, is in the three bits below, its length in the rest."""
+
+KIND_SHIFT: Final = 28
+LENGTH_MASK: Final = (1 << KIND_SHIFT) - 1
+_KIND_MASK: Final = 7
 
 _NS_DIGITS_MIN: Final = 16
 _NS_DIGITS_MAX: Final = 19
@@ -44,11 +58,17 @@ def index_capture(text: Uint8s, stop: int, times: Int64s, starts: Int64s, length
         for byte in range(4):
             length |= np.int64(text[at + 8 + byte]) << (8 * byte)
         at += RECORD_HEAD_BYTES
-        is_epoch = length == EPOCH_MARK
-        if not is_epoch and at + length > stop:
+        kind = np.int64(FRAME)
+        if length == EPOCH_MARK:
+            kind, length = np.int64(EPOCH), np.int64(0)
+        elif length & NO_FRAME:
+            kind = np.int64(SLOT) + ((length >> KIND_SHIFT) & _KIND_MASK)
+            if kind > UNKNOWN:
+                kind = np.int64(UNKNOWN)
+            length &= np.int64(LENGTH_MASK)
+        if at + length > stop:
             return count
-        times[count], starts[count], kinds[count] = received_ns, at, EPOCH if is_epoch else FRAME
-        lengths[count] = 0 if is_epoch else length
+        times[count], starts[count], lengths[count], kinds[count] = received_ns, at, length, kind
         at += lengths[count]
         count += 1
     return count

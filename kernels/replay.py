@@ -8,9 +8,8 @@ before the next is read.
 
 from __future__ import annotations
 
-import enum
-from collections.abc import Iterator
-from decimal import Decimal
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from typing import Final, NamedTuple
 
@@ -20,14 +19,18 @@ import numpy.typing as npt
 
 from kernels.address_block import Block
 from kernels.book_image import NO_AGE_LIMIT, FeedWriter, format_image, layout
+from kernels.capture_records import SlotRecord
 from kernels.cycles import CycleIndex
+from kernels.depth_fold import DepthFold
+from kernels.depth_replay import RecordedDepth, plan_depth
 from kernels.evaluate import Decision
 from kernels.evaluator import NO_FEES, EvaluationCounters, Evaluator, StartMax
 from kernels.fees import FeeTable
 from kernels.fixed8 import format_ratio
 from kernels.fold import ALL_CHANGED, NOTHING_CHANGED, FeedFold
-from kernels.frames import SymbolTable
-from kernels.record_index import EPOCH, FRAME
+from kernels.frames import NO_ROW, Reason, SymbolTable
+from kernels.record_index import OTHER
+from kernels.recorded_line import LINE_KINDS, LineKind, RecordedLine, parse_line
 from kernels.replay_run import (
     BY_HAND,
     CANDIDATES,
@@ -46,30 +49,15 @@ _RING_SLOTS: Final = 2
 _EPOCH: Final = 1
 
 
-class LineKind(enum.Enum):
-    """What a line of a recording is: a frame with its time, the begin of a connection, a note, or none of these."""
-
-    FRAME = enum.auto()
-    EPOCH = enum.auto()
-    NOTE = enum.auto()
-    BAD = enum.auto()
-
-
-class RecordedLine(NamedTuple):
-    """One line. `received_ns` is 0 where the line has no time."""
-
-    kind: LineKind
-    received_ns: int
-    frame: bytes
-
-
 class ReplayReport(msgspec.Struct, frozen=True):
     """What a replay came to; the fields and their order are a fixed form.
 
     `frames` = `parsed` + the sum of `rejected`. `evaluations`: cycles evaluated over all changes (a cycle with a leg
     that was not live is not one). `above_one_gross`, `best_gross_return` (decimal text with 12 places, because a JSON
     number would not be exact; null where no cycle is complete) and `best_cycle` are of the final book, at its prices
-    alone. `opportunities`: evaluations whose exact net return, after fees, lots and minimum notional, was above 1.
+    alone. `opportunities`: evaluations whose exact net return, after fees, lots and minimum notional, was above the
+    least asked for (1). `depth`, only where a recording is one of depth: `ladders`, of those `never_spliced`, and what
+    diffs and snapshots came to, by name.
     """
 
     frames: int
@@ -82,6 +70,7 @@ class ReplayReport(msgspec.Struct, frozen=True):
     best_gross_return: str | None
     best_cycle: tuple[str, ...]
     opportunities: int
+    depth: dict[str, int] | msgspec.UnsetType = msgspec.UNSET
 
 
 class Stretch(NamedTuple):
@@ -89,6 +78,7 @@ class Stretch(NamedTuple):
 
     `times` int64 [n], received; `sources` int64 [n]: which of `texts` an entry lies in, at `starts`, `lengths` (int64
     [n]) bytes long; `kinds` uint8 [n], of `kernels.record_index`. Behind a text's last entry lie TEXT_PADDING bytes.
+    `origins`: the number of the recording that each text is of.
     """
 
     times: npt.NDArray[np.int64]
@@ -97,47 +87,27 @@ class Stretch(NamedTuple):
     lengths: npt.NDArray[np.int64]
     kinds: npt.NDArray[np.uint8]
     texts: list[npt.NDArray[np.uint8]]
+    origins: list[int]
 
     def line(self, entry: int) -> RecordedLine:
         """Return one entry by itself. An OTHER line is parsed; its time is the entry's, which may be a later one."""
         kind, received_ns, start = int(self.kinds[entry]), int(self.times[entry]), int(self.starts[entry])
-        if kind == EPOCH:
-            return RecordedLine(LineKind.EPOCH, received_ns, b"")
         text = self.texts[int(self.sources[entry])][start : start + int(self.lengths[entry])].tobytes()
-        if kind == FRAME:
-            return RecordedLine(LineKind.FRAME, received_ns, text)
-        return parse_line(text)._replace(received_ns=received_ns)
+        if kind == OTHER:
+            return parse_line(text)._replace(received_ns=received_ns)
+        return RecordedLine(LINE_KINDS[kind], received_ns, text)
 
-
-def parse_line(line: bytes) -> RecordedLine:
-    """Take a recorded line apart. Never raises.
-
-    `<time> <frame>` with the time in whole nanoseconds; `<time>: <frame>` or a time with a point, in seconds;
-    `<address> -> <time>: <reply>` for a REST reply; a bare frame. Notes: a blank line, `<address> <-> <time>`, and
-    `configuration: …`.
-    """
-    text = line.strip()
-    if text.startswith(b"{"):
-        return RecordedLine(LineKind.FRAME, 0, text)
-    if b"://" in text[:16]:
-        _, arrow, rest = text.partition(b" -> ")
-        if not arrow:
-            return RecordedLine(LineKind.NOTE if b" <-> " in text else LineKind.BAD, 0, b"")
-        text = rest
-    stamp, _, frame = text.partition(b" ")
-    if not text or stamp == b"configuration:":
-        return RecordedLine(LineKind.NOTE, 0, b"")
-    received_ns = _nanoseconds(stamp)
-    if received_ns is None or not frame:
-        return RecordedLine(LineKind.BAD, received_ns or 0, b"")
-    return RecordedLine(LineKind.FRAME, received_ns, frame.strip())
+    def origin(self, entry: int) -> int:
+        """Return the number of the recording that an entry is of."""
+        return self.origins[int(self.sources[entry])]
 
 
 class Replay:
     """One replay: give it snapshots and lines in their order, then ask for the report.
 
     The clock is the latest receive time given; a snapshot has none of its own, so its rows are as old as the
-    `received_ns` they are given with. The one feed beats with every frame: offline, no feed dies.
+    `received_ns` they are given with. The feeds beat with every frame: offline, no feed dies. One fold takes the
+    tickers of all recordings, each recording of depth has its own.
     """
 
     def __init__(
@@ -146,17 +116,37 @@ class Replay:
         *,
         fees: FeeTable = NO_FEES,
         start_max: StartMax = None,
-        age_ns_max: int = NO_AGE_LIMIT,
+        net_return_min: Fraction = Fraction(1),
+        age_ns_max: int | npt.NDArray[np.int64] = NO_AGE_LIMIT,
+        slots: Mapping[int, SlotRecord] | None = None,
     ) -> None:
-        """Build an empty book over the index's symbols. Raises ValueError if there are none."""
+        """Build an empty book over the index's symbols. `slots`: by number, of the recordings that say whose they are.
+
+        Raises ValueError if there are no symbols.
+        """
         n_rows = len(index.symbols)
         if n_rows == 0:
             raise ValueError("the exchangeInfo lists no symbols: there is no book to replay into")
-        buffer = bytearray(layout(n_rows, 1, _RING_SLOTS).n_bytes)
-        image = format_image(buffer, [0] * n_rows, 1, _RING_SLOTS)
+        table, slots = SymbolTable(index.symbols), slots or {}
+        plan = plan_depth(slots, table)
+        n_feeds, ladders = 1 + len(plan.sources), [(row, 1 + place) for row, place in plan.ladders]
+        parts = layout(n_rows, n_feeds, _RING_SLOTS, n_ladders=len(ladders), ladder_levels=plan.levels)
+        image = format_image(
+            bytearray(parts.n_bytes), [0] * n_rows, n_feeds, _RING_SLOTS, ladders=ladders, ladder_levels=plan.levels
+        )
         self._writer = FeedWriter(image, 0, _EPOCH)
-        self._fold = FeedFold(self._writer, SymbolTable(index.symbols))
-        self._evaluator = Evaluator(index, image, fees=fees, start_max=start_max, age_ns_max=age_ns_max)
+        self._fold = FeedFold(self._writer, table)
+        self._depth = {
+            number: RecordedDepth(FeedWriter(image, 1 + place, _EPOCH), table)
+            for place, number in enumerate(plan.sources)
+        }
+        self._rows = {
+            number: [table.row(name) for name in slot.symbols if table.row(name) != NO_ROW]
+            for number, slot in slots.items()
+        }
+        self._evaluator = Evaluator(
+            index, image, fees=fees, start_max=start_max, net_return_min=net_return_min, age_ns_max=age_ns_max
+        )
         self._index = index
         self._changed = np.zeros(1, dtype=np.int32)
         self._now_ns = 0
@@ -175,16 +165,15 @@ class Replay:
             found += self._evaluate(self._fold.apply_entry(entry, received_ns), now_ns)
         return found
 
-    def apply_line(self, line: RecordedLine) -> list[Decision]:
-        """Apply one line; return the opportunities that it opened."""
+    def apply_line(self, line: RecordedLine, origin: int = 0) -> list[Decision]:
+        """Apply one line of recording number `origin`; return the opportunities that it opened."""
+        if origin in self._depth:
+            return self._apply_depth(self._depth[origin], line)
         if line.kind is LineKind.NOTE:
             self.notes += 1
             return []
-        if line.kind is LineKind.BAD:
-            self._fold.reject_line()
-            return []
-        if line.kind is LineKind.EPOCH:
-            self._fold.begin_anew()
+        if line.kind is not LineKind.FRAME:
+            self._fold.apply_mark(line, max(self._now_ns, line.received_ns), self._rows.get(origin))
             return []
         now_ns = self._tick(line.received_ns)
         return self._evaluate(self._fold.apply_frame(line.frame, now_ns), now_ns)
@@ -207,9 +196,10 @@ class Replay:
             if why == END:
                 return
             if why == CANDIDATES:
+                self._beat_depth()
                 yield from self._opened(self._evaluator.decided(found, self._now_ns))
             else:
-                yield from self.apply_line(stretch.line(entry))
+                yield from self.apply_line(stretch.line(entry), stretch.origin(entry))
                 self._clock[0] = self._now_ns
             entry += 1
 
@@ -223,24 +213,47 @@ class Replay:
         gross = self._evaluator.gross_returns(self._now_ns)
         # The first of equals, in the index's order.
         best = max(gross, key=lambda cycle: (gross[cycle], -cycle), default=None)
-        fold = self._fold
+        folds: list[FeedFold | DepthFold] = [self._fold, *(one.fold for one in self._depth.values())]
+        rejected = sum((fold.rejected for fold in folds), Counter[Reason]())
         return ReplayReport(
-            frames=fold.frames,
-            parsed=fold.parsed,
-            rejected={reason.value: count for reason, count in sorted(fold.rejected.items())},
-            quantity_capped=fold.quantity_capped,
+            frames=sum(fold.frames for fold in folds),
+            parsed=sum(fold.parsed for fold in folds),
+            rejected={reason.value: count for reason, count in sorted(rejected.items())},
+            quantity_capped=sum(fold.quantity_capped for fold in folds),
             directed_cycles=len(self._index),
             evaluations=self._evaluator.counters.evaluated,
             above_one_gross=sum(one > Fraction(1) for one in gross.values()),
             best_gross_return=None if best is None else format_ratio(gross[best]),
             best_cycle=() if best is None else self._index.describe(best),
             opportunities=self.opportunities,
+            depth=self._depth_counts() if self._depth else msgspec.UNSET,
         )
+
+    def _depth_counts(self) -> dict[str, int]:
+        outcomes: Counter[str] = Counter()
+        for one in self._depth.values():
+            outcomes.update(one.fold.outcomes)
+        ladders = sum(len(one.fold.rows) for one in self._depth.values())
+        never = sum(one.never_spliced for one in self._depth.values())
+        return {"ladders": ladders, "never_spliced": never, **dict(sorted(outcomes.items()))}
+
+    def _apply_depth(self, source: RecordedDepth, line: RecordedLine) -> list[Decision]:
+        now_ns = self._tick(line.received_ns)
+        rows = source.apply(line, now_ns)
+        if not rows:
+            return []
+        return self._opened(self._evaluator.on_rows(np.array(rows, dtype=np.int32), now_ns))
 
     def _tick(self, received_ns: int) -> int:
         self._now_ns = max(self._now_ns, received_ns)
         self._writer.beat(self._now_ns)
+        self._beat_depth()
         return self._now_ns
+
+    def _beat_depth(self) -> None:
+        """Ladders are read where a cycle is decided, and nowhere else: they need no beat before."""
+        for one in self._depth.values():
+            one.writer.beat(self._now_ns)
 
     def _evaluate(self, changed: int, now_ns: int) -> list[Decision]:
         if changed == NOTHING_CHANGED:
@@ -256,13 +269,3 @@ class Replay:
         found = [decision for decision in decisions if decision.refusal is None]
         self.opportunities += len(found)
         return found
-
-
-def _nanoseconds(stamp: bytes) -> int | None:
-    """Return a recorded time in nanoseconds, exactly; None if it is none (a sign, an exponent, over 40 characters)."""
-    in_seconds = stamp.endswith(b":") or b"." in stamp
-    text = stamp.removesuffix(b":")
-    if not text.isascii() or len(text) > 40 or not text.replace(b".", b"", 1).isdigit():
-        return None
-    received_ns = int(Decimal(text.decode()) * 10**9) if in_seconds else int(text)
-    return received_ns if received_ns < 2**62 else None

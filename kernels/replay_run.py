@@ -21,7 +21,7 @@ from kernels.screen import screen_rows
 from kernels.seqlock import LIVE_NS
 
 # A digest of the files whose functions are compiled into this: numba's cache does not look at them (see test_warm).
-COMPILED_WITH: Final = "958716a53a0d22b9"
+COMPILED_WITH: Final = "da223ddfcddabaf1"
 
 Int32s = npt.NDArray[np.int32]
 Int64s = npt.NDArray[np.int64]

@@ -51,7 +51,7 @@ def warm() -> None:
     times, starts, lengths = (np.zeros(1, dtype=np.int64) for _ in range(3))
     kinds = np.zeros(1, dtype=np.uint8)
     index_lines(lines, 3, times, starts, lengths, kinds)
-    stretch = Stretch(times, np.zeros(1, dtype=np.int64), starts, lengths, kinds, [lines])
+    stretch = Stretch(times, np.zeros(1, dtype=np.int64), starts, lengths, kinds, [lines], [0])
     list(Replay(build_index(symbols)).apply_stretch(stretch))
     ImageCopy(image).refresh()
     image.read_row(0)

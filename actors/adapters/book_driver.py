@@ -26,6 +26,7 @@ from actors.adapters.book_snapshot import BookSnapshot
 from actors.adapters.driver_thread import DriverThread
 from actors.adapters.image_file import FeedSlot, MappedImage, open_image, remove_dead_folders, withdraw_record
 from actors.adapters.recorded import read_whole
+from actors.adapters.recorded_stream import recorded_slots
 from actors.adapters.venue_budget import VenueBudget, VenueLimits
 from actors.adapters.venue_rest import LISTING_WEIGHT, VenueAway, VenueRest
 from actors.age_limits import AgeClasses, age_limits_ns
@@ -60,7 +61,10 @@ class ListingChanged(RuntimeError):
 
 
 class BookOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """`symbols` None: all that the venue lists. `replayed_info`: the recordings' listing; no venue is asked."""
+    """`symbols` None: all that the venue lists. `replayed_info`: the recordings' listing; no venue is asked.
+
+    `replayed_paths`: the recordings, some of which may be of depth.
+    """
 
     role: str
     run_dir: str
@@ -76,6 +80,7 @@ class BookOptions(msgspec.Struct, frozen=True, kw_only=True):
     depth_levels_max: int = 20
     redundancy: int = 1
     replayed_info: str = ""
+    replayed_paths: tuple[str, ...] = ()
     failback_s: float = 10.0
     lag_ms_max: int = 400
     limits: VenueLimits = VenueLimits()
@@ -155,7 +160,8 @@ class BookDriver(DriverThread):
     async def _listing(self, rest: VenueRest) -> tuple[Assignment, str]:
         if self._options.replayed_info:
             listed = parse_exchange_info(read_whole(Path(self._options.replayed_info)))
-            return replay_rows(listed, self._options.symbols), FROM_FILE
+            slots = recorded_slots([Path(path) for path in self._options.replayed_paths])
+            return replay_rows(listed, self._options.symbols, slots), FROM_FILE
         loop = asyncio.get_running_loop()
         backoff = Backoff(0.05, 2.0, self._random_unit)
         copy, began = self._run_dir / COPY_NAME, loop.time()
@@ -221,7 +227,7 @@ class BookDriver(DriverThread):
             feeds,
             source,
             ladders=assignment.ladders,
-            ladder_levels=self._options.depth_levels_max,
+            ladder_levels=assignment.ladder_levels or self._options.depth_levels_max,
         )
         names = tuple(slot.name for slot in assignment.feeds)
         self.worker.emit(ImageOpened(mapped.record.image_id, len(assignment.symbols), names, created, source))

@@ -11,7 +11,10 @@ from actors.adapters.backoff import Backoff
 from actors.adapters.feed_connection import FeedConnection
 from actors.adapters.venue_rest import VenueAway, VenueRest, depth_weight
 from actors.ports import Clock
+from kernels.capture_records import SnapshotRecord, encode
 from kernels.depth_fold import SNAPSHOT_LEVELS, DepthFold
+from kernels.fold import NOTHING_CHANGED
+from kernels.record_index import ASKED, SNAPSHOT
 
 LOOK_S: Final = 0.05
 ROW_S_MIN: Final = 0.5
@@ -21,7 +24,7 @@ ROW_S_MAX: Final = 30.0
 
 
 class DepthSnapshots:
-    """One connection's. A snapshot is only for the epoch in which it was asked for."""
+    """One connection's. A snapshot is only for the epoch in which it was asked for; both moments are captured."""
 
     def __init__(
         self,
@@ -48,6 +51,8 @@ class DepthSnapshots:
             if not isinstance(fold, DepthFold) or not self._connection.is_live:
                 continue
             for row in fold.wanted():
+                if self._connection.fold_in_use is not fold:
+                    break
                 if loop.time() >= self._not_before_s.get(row, 0.0):
                     await self._ask(fold, row, loop)
 
@@ -55,6 +60,7 @@ class DepthSnapshots:
         backoff = self._backoffs.setdefault(row, Backoff(ROW_S_MIN, ROW_S_MAX, self._random_unit))
         self._not_before_s[row] = loop.time() + backoff.next_s()
         name = urllib.parse.quote(self._names[row])
+        self._connection.capture(ASKED, self._clock.now_ns(), self._names[row].encode())
         fold.begin_snapshot(row)
         try:
             body = await self._rest.get(
@@ -66,6 +72,10 @@ class DepthSnapshots:
         self.counts["snapshots"] += 1
         if self._connection.fold_in_use is not fold:
             return  # of an epoch that is over
-        if fold.apply_snapshot(row, body, self._clock.now_ns()):
+        now_ns = self._clock.now_ns()
+        self._connection.capture(SNAPSHOT, now_ns, encode(SnapshotRecord(self._names[row], SNAPSHOT_LEVELS, body)))
+        changed = fold.apply_snapshot(row, body, now_ns)
+        if fold.is_valid(row):
             backoff.reset()
+        if changed != NOTHING_CHANGED:
             self._on_rows()

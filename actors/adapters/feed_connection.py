@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, Protocol
 
 import msgspec
@@ -37,6 +37,7 @@ from actors.adapters.venue_budget import VenueBudget
 from actors.ports import Clock
 from config.limits import SYMBOLS_PER_CONNECTION_MAX
 from kernels.book_image import EPOCH_MAX, BookImage, FeedCounters, FeedWriter
+from kernels.capture_records import BookState, TickerState
 from kernels.depth_fold import DepthFold
 from kernels.frames import Reason
 from kernels.latency_histogram import new_histogram, record
@@ -74,6 +75,7 @@ class Fold(Protocol):
     @property
     def rejected(self) -> Counter[Reason]: ...
     def apply_frames(self, frames: Sequence[bytes], received_ns: int) -> bool: ...
+    def states(self) -> Iterator[tuple[int, TickerState | BookState]]: ...
     def counters(self) -> FeedCounters: ...
 
 
@@ -141,6 +143,8 @@ class FeedConnection:
         self._writer: FeedWriter | None = None
         self.fold_in_use: Fold | None = None
         self._beat_ns = 0
+        if capture is not None:
+            capture.follow(self._states)
 
     # ---- connecting
 
@@ -315,15 +319,31 @@ class FeedConnection:
         fold = self.fold_in_use
         if fold is None or (link is not self._current and link is not self._next):
             return
-        if self._capture is not None:
-            for payload in frames:
-                self._capture.write(received_ns, payload)
-        changed = fold.apply_frames(frames, received_ns)
+        changed = self._captured(fold, frames, received_ns) if self._capture else fold.apply_frames(frames, received_ns)
         record(self.latency, self._clock.now_ns() - received_ns, len(frames))
         if changed:
             self._on_rows()
 
+    def capture(self, kind: int, received_ns: int, payload: bytes) -> None:
+        """Capture what is about to take effect on the fold in use, and is no frame."""
+        if self._capture is not None:
+            self._capture.note(kind, received_ns, payload)
+
     # ---- inside
+
+    def _captured(self, fold: Fold, frames: Sequence[bytes], received_ns: int) -> bool:
+        """Write each frame before it is folded; where a file ends between two, the next begins with what is known."""
+        assert self._capture is not None
+        changed = False
+        for batch in self._capture.batches(frames):
+            for payload in batch:
+                self._capture.write(received_ns, payload)
+            changed |= fold.apply_frames(batch, received_ns)
+        return changed
+
+    def _states(self) -> Iterator[tuple[int, TickerState | BookState]]:
+        if self.fold_in_use is not None:
+            yield from self.fold_in_use.states()
 
     def _begin(self, link: Link) -> None:
         self._current = link

@@ -28,6 +28,7 @@ from actors.adapters.wake import WakeSender
 from actors.messages import AnyMessage, FeedStatus, StartFeed
 from actors.ports import Clock
 from kernels.book_image import FeedCounters, FeedWriter, RowStatus, format_image, layout
+from kernels.capture_records import SlotRecord
 from kernels.depth_book import DepthBook
 from kernels.depth_fold import DepthFold
 from kernels.depth_frames import DEPTH_KIND
@@ -128,7 +129,9 @@ class FeedDriver(DriverThread):
         table: SymbolTable,
         make_fold: Callable[[FeedWriter], Fold],
         streams: tuple[str, ...] = (),
+        levels: int = 0,
     ) -> FeedConnection:
+        """Follow a slot's rows; `levels` of ladders, a side, where it is one of depth."""
         assert self._mapped is not None
         options, name = self._options, self._mapped.record.feeds[number].name
         terms = SlotTerms(
@@ -148,15 +151,19 @@ class FeedDriver(DriverThread):
             self._random_unit,
             self._wake.send,
             self.worker.guard,
-            self._capture(name),
+            self._capture(name, tuple(table.names[row] for row in rows), levels),
         )
         self._connections[name] = connection
         self.worker.spawn(connection.run(), f"feed.{name}")
         return connection
 
     def _connect_depth(self, role_epoch: int, number: int, rows: Sequence[int], table: SymbolTable) -> None:
+        assert self._mapped is not None
         streams = tuple(f"{table.names[row].lower()}@{DEPTH_KIND}" for row in rows)
-        connection = self._connect(role_epoch, number, rows, table, lambda writer: DepthFold(writer, table), streams)
+        levels = self._mapped.image.layout.ladder_levels
+        connection = self._connect(
+            role_epoch, number, rows, table, lambda writer: DepthFold(writer, table), streams, levels
+        )
         if self._rest is None:
             self._rest = VenueRest(self._options.rest_url, self._budget)
         snapshots = DepthSnapshots(connection, table.names, self._rest, self._clock, self._random_unit, self._wake.send)
@@ -212,6 +219,7 @@ class FeedDriver(DriverThread):
         for name, one in connections.items():
             for per_mille in (500, 990):
                 progress[f"lag_us.{name}.p{per_mille // 10}"] = quantile_ns(one.lag, per_mille) // 1_000
+        progress["capture_states_left_out"] = sum(capture.states_left_out for capture in self._captures)
         progress["handovers"] = sum(total.handovers for total in totals)
         progress |= {f"budget.{name}": count for name, count in self._budget.counts.items()}
         for name in ("snapshots", "snapshots_away"):
@@ -228,11 +236,11 @@ class FeedDriver(DriverThread):
         progress |= {f"capped.{symbols[row].name}": count for row, count in capped.most_common(CAPPED_SHOWN_MAX)}
         self.worker.emit(status, key="status")
 
-    def _capture(self, slot: str) -> CaptureFile | None:
+    def _capture(self, slot: str, symbols: tuple[str, ...], levels: int) -> CaptureFile | None:
         if self._options.capture_mb_max == 0:
             return None
         path = self._run_dir / "capture" / f"{slot}.cap"
-        capture = CaptureFile(path, self._options.capture_mb_max << 20)
+        capture = CaptureFile(path, self._options.capture_mb_max << 20, SlotRecord(symbols, levels))
         self._captures.append(capture)
         return capture
 

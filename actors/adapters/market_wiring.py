@@ -46,6 +46,7 @@ def book(context: BuildContext) -> tuple[Book, BookDriver]:
         depth_symbols=exchange.depth_symbols,
         depth_levels_max=exchange.depth_levels_max,
         redundancy=exchange.redundancy,
+        replayed_paths=exchange.replay.paths,
         replayed_info=exchange.replay.exchange_info if exchange.replay.paths else "",
         failback_s=exchange.failback_s,
         lag_ms_max=exchange.lag_ms_max,

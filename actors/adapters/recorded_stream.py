@@ -1,13 +1,16 @@
-"""The frames of a recording with their times, whichever form it has: a capture file, or lines of `<time> <frame>`."""
+"""The frames of a recording with their times, whichever form it has: a capture file, or lines of `<time> <frame>`; and
+whose frames they are."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from actors.adapters.capture_file import is_capture, previous, read_capture
+from actors.adapters.capture_file import frame_kind, is_capture, previous, read_capture, read_slot
 from actors.adapters.recorded import RecordedFileError, read_lines
-from kernels.replay import LineKind, RecordedLine, parse_line
+from kernels.capture_records import SlotRecord
+from kernels.record_index import FRAME
+from kernels.recorded_line import LINE_KINDS, RecordedLine, parse_line
 
 
 def recorded_lines(path: Path, warn: Callable[[str], None]) -> Iterator[RecordedLine]:
@@ -25,6 +28,19 @@ def recorded_lines(path: Path, warn: Callable[[str], None]) -> Iterator[Recorded
         warn(str(damage))
 
 
+def recorded_slots(paths: Sequence[Path]) -> dict[int, SlotRecord]:
+    """Return whose frames each recording holds, by its number, where it says so; one that cannot be read does not."""
+    slots: dict[int, SlotRecord] = {}
+    for number, path in enumerate(paths):
+        try:
+            slot = read_slot(path)
+        except OSError:
+            continue  # whoever reads its lines says so
+        if slot is not None:
+            slots[number] = slot
+    return slots
+
+
 def _is_capture(path: Path) -> bool:
     try:
         return is_capture(path)
@@ -35,8 +51,6 @@ def _is_capture(path: Path) -> bool:
 def _captured(path: Path) -> Iterator[RecordedLine]:
     before = previous(path)
     for part in (before, path) if before.exists() else (path,):
-        for received_ns, frame in read_capture(part):
-            if frame is None:
-                yield RecordedLine(LineKind.EPOCH, received_ns, b"")
-            else:
-                yield RecordedLine(LineKind.FRAME, received_ns, frame)
+        of_frames = frame_kind(part)
+        for kind, received_ns, payload in read_capture(part):
+            yield RecordedLine(LINE_KINDS[of_frames if kind == FRAME else kind], received_ns, payload)

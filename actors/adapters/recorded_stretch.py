@@ -15,11 +15,12 @@ from typing import IO, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from actors.adapters.capture_file import MAGIC, is_capture, previous
+from actors.adapters.capture_file import MAGIC, frame_kind, is_capture, previous
 from actors.adapters.recorded import LINE_BYTES_MAX, RecordedFileError, named_errors, open_recorded
 from kernels.frame_scan import TEXT_PADDING
-from kernels.record_index import OTHER, index_capture, index_lines
-from kernels.replay import Stretch, parse_line
+from kernels.record_index import FRAME, OTHER, index_capture, index_lines
+from kernels.recorded_line import parse_line
+from kernels.replay import Stretch
 
 CHUNK_BYTES: Final = 1 << 21
 ENTRIES_MAX: Final = 1 << 15
@@ -61,7 +62,7 @@ def recorded_stretches(paths: Sequence[Path], warn: Callable[[str], None]) -> It
             part, rest = piece.split(count)
             parts.append(part)
             waiting[number] = rest if len(rest.times) else next(files[number], None)
-        yield _merged(parts)
+        yield _merged(parts, numbers)
 
 
 def _due(pieces: list[Piece]) -> list[int]:
@@ -78,14 +79,14 @@ def _due(pieces: list[Piece]) -> list[int]:
     return counts
 
 
-def _merged(parts: list[Piece]) -> Stretch:
+def _merged(parts: list[Piece], numbers: list[int]) -> Stretch:
     sources = np.repeat(np.arange(len(parts)), [len(part.times) for part in parts])
     columns = [np.concatenate(column) for column in list(zip(*parts, strict=True))[:4]]
     if sum(len(part.times) > 0 for part in parts) > 1:
         order = np.argsort(columns[0], kind="stable")
         sources, columns = sources[order], [column[order] for column in columns]
     times, starts, lengths, kinds = columns
-    return Stretch(times, sources, starts, lengths, kinds, [part.text for part in parts])
+    return Stretch(times, sources, starts, lengths, kinds, [part.text for part in parts], numbers)
 
 
 def _pieces(path: Path, warn: Callable[[str], None]) -> Iterator[Piece]:
@@ -96,8 +97,11 @@ def _pieces(path: Path, warn: Callable[[str], None]) -> Iterator[Piece]:
             captured = is_capture(path)
         parts = [part for part in (previous(path), path) if part == path or part.exists()] if captured else [path]
         for part in parts:
+            with named_errors(part):
+                of_frames = frame_kind(part) if captured else FRAME
             for piece in _indexed(part, captured):
                 if len(piece.times):
+                    piece.kinds[piece.kinds == FRAME] = of_frames
                     piece.times[0] = max(piece.times[0], latest_ns)
                     np.maximum.accumulate(piece.times, out=piece.times)
                     latest_ns = int(piece.times[-1])

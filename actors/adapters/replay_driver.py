@@ -1,9 +1,9 @@
 """A feed that plays recordings into the image in place of a venue: the same parse, fold and writer, at a chosen pace.
 
-Commands: `StartFeed`. Events: `FeedStatus` about once a second. All recordings go into one slot, merged by their times;
-each has a fold of its own, since each was a connection of its own. Rows carry the time at which they are played. When
-the recordings are over, or while one cannot be read, the slot is down; nothing is played a second time in one life of
-the process, a restart begins anew.
+Commands: `StartFeed`. Events: `FeedStatus` about once a second. The tickers of all recordings go into one slot, merged
+by their times, each recording's depth into one of its own; each has a fold of its own, since each was a connection of
+its own. Rows and ladders carry the time at which they are played. When the recordings are over, or while one cannot be
+read, the slots are down; nothing is played a second time in one life of the process, a restart begins anew.
 
 Full: at pace 0 frames are played as fast as they are folded, in batches between beats; who reads the image meanwhile
 sees the latest of each row (an offline replay, `run.py replay`, is what leaves nothing out).
@@ -25,14 +25,16 @@ from actors.adapters.driver_thread import DriverThread
 from actors.adapters.feed_connection import CONNECTIONS_BITS
 from actors.adapters.feed_driver import ImageLost, wait_for_image, warm_writer
 from actors.adapters.image_file import MappedImage
-from actors.adapters.recorded_stream import recorded_lines
+from actors.adapters.recorded_stream import recorded_lines, recorded_slots
 from actors.adapters.wake import WakeSender
 from actors.messages import AnyMessage, FeedStatus, StartFeed
 from actors.ports import Clock
 from kernels.book_image import FeedCounters, FeedWriter
+from kernels.depth_fold import DepthFold
+from kernels.depth_replay import RecordedDepth, plan_depth
 from kernels.fold import FeedFold
 from kernels.frames import SymbolTable
-from kernels.replay import LineKind, RecordedLine
+from kernels.recorded_line import LineKind, RecordedLine
 
 BATCH_MAX: Final = 500
 STATUS_NS: Final = 1_000_000_000
@@ -64,7 +66,7 @@ class ReplayDriver(DriverThread):
         self._wake = WakeSender(Path(options.run_dir))
         self._mapped: MappedImage | None = None
         self._writer: FeedWriter | None = None
-        self._folds: list[FeedFold] = []
+        self._sources: list[FeedFold | RecordedDepth] = []
         self._notes = 0
         self._status_ns = 0
         self._beat_ns = 0
@@ -83,8 +85,8 @@ class ReplayDriver(DriverThread):
 
     def ended(self) -> None:
         """Leave nothing that looks alive."""
-        if self._writer is not None and self._reason != OVER:
-            self._writer.down()
+        if self._reason != OVER:
+            self._down()
         self._wake.close()
 
     # ---- on the loop
@@ -92,19 +94,22 @@ class ReplayDriver(DriverThread):
     async def _run(self, role_epoch: int) -> None:
         options = self._options
         mapped = self._mapped = await wait_for_image(Path(options.run_dir), writable=True)
-        slots = [number for number, slot in enumerate(mapped.record.feeds) if slot.role == options.role]
-        if len(slots) != 1:
-            raise ImageLost(f"{options.role}: the image has {len(slots)} slots for it; is exchange.replay as it was?")
+        table, slots = SymbolTable(mapped.record.symbols), recorded_slots([Path(path) for path in options.paths])
+        plan = plan_depth(slots, table)
+        mine = [number for number, slot in enumerate(mapped.record.feeds) if slot.role == options.role]
+        if len(mine) != 1 + len(plan.sources):
+            raise ImageLost(f"{options.role}: the image has {len(mine)} slots for it; is exchange.replay as it was?")
         warm_writer()
-        table = SymbolTable(mapped.record.symbols)
-        writer = self._writer = FeedWriter(mapped.image, slots[0], (role_epoch << CONNECTIONS_BITS) + 1)
-        self._folds = [FeedFold(writer, table) for _ in options.paths]
+        writer, *deep = (FeedWriter(mapped.image, slot, (role_epoch << CONNECTIONS_BITS) + 1) for slot in mine)
+        self._writer = writer
+        depth = {source: RecordedDepth(one, table) for source, one in zip(plan.sources, deep, strict=True)}
+        self._sources = [depth.get(source) or FeedFold(writer, table) for source in range(len(options.paths))]
         self._reason = ""
         self._tick()
         lines = [self._lines(number, Path(path)) for number, path in enumerate(options.paths)]
         await self._play(heapq.merge(*lines, key=lambda one: one.line.received_ns))
-        writer.beat(self._clock.now_ns(), 0, self._counters())
-        writer.down()
+        self._beat(self._clock.now_ns())
+        self._down()
         self._reason = OVER
         while True:
             self._tick()
@@ -116,9 +121,11 @@ class ReplayDriver(DriverThread):
         began_s, first_ns = loop.time(), -1
         batch: list[_Line] = []
         for one in lines:
-            if first_ns < 0 and one.line.received_ns:
+            # What a state tells was so before the recording began.
+            is_due = pace and one.line.received_ns and one.line.kind is not LineKind.STATE
+            if first_ns < 0 and is_due:
                 first_ns = one.line.received_ns
-            due_s = began_s + (one.line.received_ns - first_ns) / 1e9 / pace if pace and first_ns >= 0 else 0.0
+            due_s = began_s + (one.line.received_ns - first_ns) / 1e9 / pace if is_due else 0.0
             if len(batch) >= BATCH_MAX or due_s > loop.time():
                 self._apply(batch)
                 batch = []
@@ -136,46 +143,60 @@ class ReplayDriver(DriverThread):
     def _apply(self, batch: list[_Line]) -> None:
         now_ns, changed = self._clock.now_ns(), False
         run: list[bytes] = []
-        for place, (line, source) in enumerate(batch):
-            fold = self._folds[source]
-            if line.kind is LineKind.FRAME:
+        for place, (line, number) in enumerate(batch):
+            source = self._sources[number]
+            if isinstance(source, RecordedDepth):
+                changed |= bool(source.apply(line, now_ns))
+            elif line.kind is LineKind.FRAME:
                 run.append(line.frame)
                 follows = batch[place + 1] if place + 1 < len(batch) else None
-                if follows is None or follows.source != source or follows.line.kind is not LineKind.FRAME:
-                    changed |= fold.apply_frames(run, now_ns)
+                if follows is None or follows.source != number or follows.line.kind is not LineKind.FRAME:
+                    changed |= source.apply_frames(run, now_ns)
                     run = []
-            elif line.kind is LineKind.EPOCH:
-                fold.begin_anew()
-                changed = True
-            elif line.kind is LineKind.BAD:
-                fold.reject_line()
-            else:
+            elif line.kind is LineKind.NOTE:
                 self._notes += 1
+            else:
+                source.apply_mark(line, now_ns)
+                changed = True
         if changed:
             self._wake.send()
+
+    def _beat(self, now_ns: int) -> None:
+        """Beat for every slot; each tells what its own folds counted."""
+        assert self._writer is not None
+        tickers = [source.counters() for source in self._sources if isinstance(source, FeedFold)]
+        self._writer.beat(now_ns, 0, _sum(tickers))
+        for source in self._sources:
+            if isinstance(source, RecordedDepth):
+                source.writer.beat(now_ns, 0, source.fold.counters())
+
+    def _down(self) -> None:
+        if self._writer is not None:
+            self._writer.down()
+        for source in self._sources:
+            if isinstance(source, RecordedDepth):
+                source.writer.down()
 
     def _tick(self) -> None:
         now_ns = self._clock.now_ns()
         self._wake.retry()
         if self._reason != OVER and now_ns - self._beat_ns >= self._options.header_write_ms * 500_000:
-            assert self._writer is not None
             self._beat_ns = now_ns
-            self._writer.beat(now_ns, 0, self._counters())
+            self._beat(now_ns)
         if now_ns - self._status_ns >= STATUS_NS or (self._reason == OVER and self.worker.progress.get("over", 0) == 0):
             self._status_ns = now_ns
             self._report()
             if self._mapped is not None and not self._mapped.is_current():
                 raise ImageLost(f"{self._options.role}: the book image was replaced; a successor maps the new one")
 
-    def _counters(self) -> FeedCounters:
-        counters = [fold.counters() for fold in self._folds]
-        return FeedCounters(*(sum(column) for column in zip(*counters, strict=True)))
-
     def _report(self) -> None:
         rejected: Counter[str] = Counter()
-        for fold in self._folds:
+        folds = [source.fold if isinstance(source, RecordedDepth) else source for source in self._sources]
+        outcomes: Counter[str] = Counter()
+        for fold in folds:
             rejected.update({reason.value: count for reason, count in fold.rejected.items()})
-        counters = self._counters()
+            outcomes.update(fold.outcomes if isinstance(fold, DepthFold) else {})
+        counters = _sum([fold.counters() for fold in folds])
         status = FeedStatus(
             feed=self._options.role,
             up=not self._reason,
@@ -190,5 +211,11 @@ class ReplayDriver(DriverThread):
         progress = self.worker.progress
         progress |= {"frames": status.frames, "parsed": status.parsed, "quantity_capped": status.quantity_capped}
         progress |= {f"rejected.{reason}": count for reason, count in rejected.items()}
-        progress |= {"notes": self._notes, "over": int(self._reason == OVER)}
+        progress |= {f"depth.{name}": count for name, count in outcomes.items()}
+        never = sum(source.never_spliced for source in self._sources if isinstance(source, RecordedDepth))
+        progress |= {"notes": self._notes, "depth.never_spliced": never, "over": int(self._reason == OVER)}
         self.worker.emit(status, key="status")
+
+
+def _sum(counters: list[FeedCounters]) -> FeedCounters:
+    return FeedCounters(*(sum(column) for column in zip(FeedCounters(), *counters, strict=True)))

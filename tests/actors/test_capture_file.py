@@ -8,6 +8,7 @@ import pytest
 
 from actors.adapters.capture_file import CaptureFile, previous, read_capture
 from actors.adapters.retry_after import BUSY_S, retry_after_s
+from kernels.record_index import FRAME
 
 
 def test_frames_come_back_byte_for_byte_with_their_times(tmp_path: Path) -> None:
@@ -16,7 +17,7 @@ def test_frames_come_back_byte_for_byte_with_their_times(tmp_path: Path) -> None
     for received_ns, frame in frames:
         capture.write(received_ns, frame)
     capture.close()
-    assert list(read_capture(tmp_path / "spot.cap")) == frames
+    assert list(read_capture(tmp_path / "spot.cap")) == [(FRAME, *frame) for frame in frames]
 
 
 def test_two_files_of_the_bound_are_kept_at_most_and_the_newest_frames_are_in_them(tmp_path: Path) -> None:
@@ -27,7 +28,7 @@ def test_two_files_of_the_bound_are_kept_at_most_and_the_newest_frames_are_in_th
     capture.close()
     assert sorted(tmp_path.iterdir()) == sorted([path, previous(path)])
     assert all(one.stat().st_size <= 1_000 for one in tmp_path.iterdir())
-    kept = [at for at, _ in [*read_capture(previous(path)), *read_capture(path)]]
+    kept = [at for _, at, _ in [*read_capture(previous(path)), *read_capture(path)]]
     assert kept == list(range(300 - len(kept), 300))
 
 
@@ -40,7 +41,7 @@ def test_a_record_cut_off_at_the_end_is_no_record(tmp_path: Path) -> None:
     whole = path.read_bytes()
     for cut in range(1, 9 + 12):
         path.write_bytes(whole[:-cut])
-        assert list(read_capture(path)) == [(1, b"whole")]
+        assert list(read_capture(path)) == [(FRAME, 1, b"whole")]
 
 
 def test_another_file_is_refused(tmp_path: Path) -> None:

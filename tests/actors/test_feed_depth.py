@@ -50,7 +50,7 @@ class DepthScene:
 
 def depth_image(exchange: ExchangeProcess, run_dir: Path) -> MappedImage:
     listed = parse_exchange_info(json.dumps(exchange.get("/api/v3/exchangeInfo")).encode())
-    symbols, feeds, row_feed, ladders = assign_rows(listed, None, 1, 200, DEPTH)
+    symbols, feeds, row_feed, ladders, _ = assign_rows(listed, None, 1, 200, DEPTH)
     run_dir.mkdir(exist_ok=True)
     withdraw_record(run_dir)
     slots = [FeedSlot(*feed) for feed in feeds]

@@ -21,6 +21,7 @@ from actors.market_rows import assign_rows
 from actors.messages import FeedStatus
 from kernels.book_image import LIVENESS_NS_MAX, Row, RowStatus, Verdict
 from kernels.exchange_info import Symbol, parse_exchange_info
+from kernels.record_index import EPOCH, FRAME, SLOT
 from kernels.row_tally import tally_rows
 from tests.actors.feed_process import start_feed
 from tests.actors.market_stage import Hosted, Stage
@@ -68,7 +69,7 @@ class Scene:
 
 def image_of(exchange: ExchangeProcess, run_dir: Path, per_connection: int = 200) -> MappedImage:
     listed = parse_exchange_info(json.dumps(exchange.get("/api/v3/exchangeInfo")).encode())
-    symbols, feeds, row_feed, _ = assign_rows(listed, None, 1, per_connection)
+    symbols, feeds, row_feed, *_ = assign_rows(listed, None, 1, per_connection)
     run_dir.mkdir(exist_ok=True)
     withdraw_record(run_dir)
     return open_image(run_dir, symbols, row_feed, [FeedSlot(*feed) for feed in feeds], "venue", ring_slots=1024)[0]
@@ -328,8 +329,9 @@ def test_every_frame_of_a_recording_is_accounted_for_captured_and_folded(tmp_pat
         assert told.rejected == {"crossed": len(frames) - good}
         assert [scene.row(name)[1].venue_update_id for name in ("BTCUSDT", "ETHUSDT")] == last
         scene.stage.close()
-    captured = [frame for _, frame in read_capture(run_dir / "capture" / "spot.0.0.cap")]
-    assert captured == [None, *frames]
+    slot, epoch, *captured = read_capture(run_dir / "capture" / "spot.0.0.cap")
+    assert (slot.kind, epoch.kind) == (SLOT, EPOCH)
+    assert [(record.kind, record.payload) for record in captured] == [(FRAME, frame) for frame in frames]
 
 
 def recorded_frames(count: int) -> tuple[list[bytes], int, list[int]]:

@@ -20,7 +20,7 @@ def symbol(number: int, trading: bool = True) -> Symbol:
 def test_a_small_market_is_one_connection_of_one_shard() -> None:
     listed = [symbol(0), symbol(1, trading=False), symbol(2)]
     assert assign_rows(listed, None, 1, 200) == (
-        tuple(listed), (Slot("spot.0.0", "feed.spot.0"),), (0, NO_FEED, 0), (),
+        tuple(listed), (Slot("spot.0.0", "feed.spot.0"),), (0, NO_FEED, 0), (), 0,
     )  # fmt: skip
 
 
@@ -33,7 +33,7 @@ def test_every_trading_symbol_has_one_connection_and_none_carries_too_many(
     trading: list[bool], shards: int, most: int
 ) -> None:
     listed = [symbol(number, trades) for number, trades in enumerate(trading)]
-    symbols, feeds, row_feed, ladders = assign_rows(listed, None, shards, most)
+    symbols, feeds, row_feed, ladders, _ = assign_rows(listed, None, shards, most)
     assert list(symbols) == listed
     assert ladders == ()
     assert [slot == NO_FEED for slot in row_feed] == [not trades for trades in trading]

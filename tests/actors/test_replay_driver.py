@@ -20,6 +20,7 @@ from actors.messages import BookStatus, FeedStatus, ImageOpened, StartFeed
 from actors.offline import replay_command
 from config.schema import SettingsError, load
 from kernels.book_image import BookImage, RowStatus
+from kernels.record_index import EPOCH, FRAME
 from tests.actors.market_stage import Hosted, Stage
 from tests.actors.test_feed_driver import Scene, listing_of, recorded_frames
 from tests.venues.exchange_process import ExchangeProcess
@@ -48,7 +49,7 @@ def figures(image: BookImage) -> list[Figures]:
 
 
 def play(stage: Stage, listing: Path, *paths: Path, pace: float = 0.0) -> tuple[Hosted, Hosted]:
-    book = stage.book(replayed_info=str(listing))
+    book = stage.book(replayed_info=str(listing), replayed_paths=tuple(map(str, paths)))
     options = ReplayOptions(role=REPLAY_ROLE, run_dir=str(stage.run_dir), paths=tuple(map(str, paths)), pace=pace)
     return book, stage.host(ReplayDriver(options, SystemClock()), StartFeed(1))
 
@@ -86,12 +87,12 @@ def test_what_was_captured_replays_to_exactly_the_same_rows_and_counts(tmp_path:
         told: FeedStatus = [*scene.feed.all(FeedStatus)][-1]
     capture = run_dir / "capture" / "spot.0.0.cap"
     captured = list(read_capture(capture))
-    assert sum(frame is None for _, frame in captured) == 2
+    assert sum(record.kind == EPOCH for record in captured) == 2
     _, feed = play(stage, listing, capture)
     stage.until(lambda: is_over(feed), 30)
     replayed: FeedStatus = feed.last(FeedStatus)
     assert figures(image(stage)) == live
-    frames = sum(frame is not None for _, frame in captured)
+    frames = sum(record.kind == FRAME for record in captured)
     assert replayed.frames == frames >= told.frames
     assert replayed.frames == replayed.parsed + sum(replayed.rejected.values())
     offline = replay_command([capture], listing)

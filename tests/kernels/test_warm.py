@@ -65,7 +65,7 @@ watcher.on_turn(3)
 watcher.screen.record(4)
 texts = [np.zeros(80, dtype=np.uint8)]
 entry, kinds = np.zeros(1, dtype=np.int64), np.ones(1, dtype=np.uint8)
-list(Replay(build_index(symbols, "A")).apply_stretch(Stretch(entry, entry, entry, entry, kinds, texts)))
+list(Replay(build_index(symbols, "A")).apply_stretch(Stretch(entry, entry, entry, entry, kinds, texts, [0])))
 watcher.gross_returns(2)
 image.read_live_row(2, 1)
 pairs = np.ones((5, 2), dtype=np.int64)

@@ -43,6 +43,7 @@ from kernels.exchange_info import Symbol, parse_exchange_info
 from kernels.fees import FeeTable
 from kernels.fold import NOTHING_CHANGED, FeedFold
 from kernels.frames import SymbolTable
+from kernels.record_index import FRAME
 from kernels.reference import Reference
 from kernels.reference_check import answer_of
 from tests.actors.market_stage import Stage
@@ -203,8 +204,8 @@ def agree(market: Market, run_dir: Path, lockstep: bool, one_in: int = 1) -> Agr
     Raises AssertionError.
     """
     driver, told = _play(market, run_dir, lockstep)
-    entries = read_capture(run_dir / "capture" / "spot.0.0.cap")
-    captured = [(received_ns, frame) for received_ns, frame in entries if frame is not None]
+    records = read_capture(run_dir / "capture" / "spot.0.0.cap")
+    captured = [(one.received_ns, one.payload) for one in records if one.kind == FRAME]
     assert [frame for _, frame in captured] == market.frames, "the capture is not what was sent"
     offline = Offline(market)
     looks, referenced = _hold_to_reference(market, offline, captured, one_in)

@@ -19,7 +19,8 @@ from kernels.evaluate import Decision
 from kernels.exchange_info import ExchangeInfoError, parse_exchange_info
 from kernels.fees import FeeTable
 from kernels.fixed8 import Fixed8Error
-from kernels.replay import LineKind, Replay, ReplayReport, parse_line
+from kernels.recorded_line import LineKind, parse_line
+from kernels.replay import Replay, ReplayReport
 from tests.replay.listing import FAIR, NAMES, PAIRS, around, exchange_info, fair_lines, ticker
 from tests.replay.naive_replay import naive_replay
 

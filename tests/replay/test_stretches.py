@@ -23,7 +23,8 @@ from kernels.exchange_info import parse_exchange_info
 from kernels.fees import FeeTable
 from kernels.frame_scan import TEXT_PADDING
 from kernels.record_index import FRAME, index_lines
-from kernels.replay import LineKind, RecordedLine, Replay, parse_line
+from kernels.recorded_line import LineKind, RecordedLine, parse_line
+from kernels.replay import Replay
 from tests.replay.listing import FAIR, NAMES, around, exchange_info, ticker
 
 INDEX = build_index(parse_exchange_info(exchange_info()), "USDT")
