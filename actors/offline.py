@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
 from itertools import chain
 from pathlib import Path
 
@@ -47,6 +48,7 @@ def replay_command(
     fee_bps: str | float = "0",
     *,
     start_max: str | None = None,
+    net_return_min: Fraction = Fraction(1),
     age_ms_max: int | None = None,
     on_opportunity: Callable[[Decision], None] | None = None,
     warn: Callable[[str], None] = logger.warning,
@@ -67,6 +69,7 @@ def replay_command(
         index,
         fees=FeeTable(parse_rate_bps(fee_bps)),
         start_max=None if start_max is None else parse_price(start_max),
+        net_return_min=net_return_min,
         age_ns_max=NO_AGE_LIMIT if age_ms_max is None else age_ms_max * 1_000_000,
         slots=recorded_slots(streams),
     )

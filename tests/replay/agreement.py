@@ -20,7 +20,7 @@ import gzip
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from random import Random
@@ -106,7 +106,15 @@ class FrameServer:
 
     def send(self, frames: Sequence[bytes]) -> None:
         """Send these, one text frame each; return once they are on their way."""
-        asyncio.run_coroutine_threadsafe(self._send(frames), self._loop).result(120)
+        self.on_loop(lambda: self._send(frames))
+
+    def on_loop(self, call: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Have this done in the server's thread; return when it is."""
+        asyncio.run_coroutine_threadsafe(call(), self._loop).result(120)
+
+    def routes(self, app: web.Application) -> None:
+        """Say what is served."""
+        app.router.add_get("/stream", self._stream)
 
     def close(self) -> None:
         """Close the connection and end the thread."""
@@ -122,7 +130,7 @@ class FrameServer:
 
     async def _serve(self) -> None:
         app = web.Application()
-        app.router.add_get("/stream", self._stream)
+        self.routes(app)
         self._runner = web.AppRunner(app, shutdown_timeout=1)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", 0)
