@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from msgspec import Struct
+from msgspec import UNSET, Struct
 from msgspec.json import encode as to_json
 
 from config.schema import Settings, SettingsError, load
@@ -151,15 +151,26 @@ def _doctor(arguments: argparse.Namespace) -> int:
 def _cycles(arguments: argparse.Namespace) -> int:
     from actors.offline import cycles_command
 
-    _print_report(cycles_command(Path(arguments.exchange_info), arguments.start), arguments.json)
+    terms = _settings(arguments).evaluator
+    found = cycles_command(Path(arguments.exchange_info), arguments.start, terms.cycle_lengths, terms.cycles_max)
+    _print_report(found, arguments.json)
     return EXIT_OK
 
 
 def _replay(arguments: argparse.Namespace) -> int:
+    from actors.adapters.market_wiring import fees_of
     from actors.offline import replay_command
 
-    paths = [Path(path) for path in arguments.paths]
-    report = replay_command(paths, Path(arguments.exchange_info), arguments.start, arguments.fee_bps)
+    settings, fee_bps = _settings(arguments), arguments.fee_bps
+    report = replay_command(
+        [Path(path) for path in arguments.paths],
+        Path(arguments.exchange_info),
+        arguments.start,
+        fee_bps or "0",
+        fees=fees_of(settings.exchange) if fee_bps is None else None,
+        lengths=settings.evaluator.cycle_lengths,
+        cycles_max=settings.evaluator.cycles_max,
+    )
     _print_report(report, arguments.json)
     return EXIT_OK
 
@@ -170,7 +181,8 @@ def _print_report(report: Struct, as_json: bool) -> None:
         print(to_json(report).decode())
         return
     for name in report.__struct_fields__:
-        print(f"{name.replace('_', ' '):<20} {getattr(report, name)}")
+        if (value := getattr(report, name)) is not UNSET:
+            print(f"{name.replace('_', ' '):<20} {value}")
 
 
 def _printing(texts: Texts) -> Callable[[argparse.Namespace], int]:
@@ -281,9 +293,8 @@ def _add_replay(replay: argparse.ArgumentParser) -> None:
     replay.add_argument("paths", nargs="+", metavar="PATH", help="bookTicker snapshots or recorded streams")
     replay.add_argument("--exchange-info", required=True, metavar="FILE")
     replay.add_argument("--start", metavar="ASSET", default=None, help="start asset of the cycles; default: any")
-    replay.add_argument(
-        "--fee-bps", type=_rate_bps, default="10", metavar="BPS", help="taker fee a leg (default %(default)s)"
-    )
+    word = "taker fee a leg, of every market; default: the settings'"
+    replay.add_argument("--fee-bps", type=_rate_bps, metavar="BPS", help=word)
     replay.add_argument("--json", action="store_true")
 
 

@@ -11,10 +11,10 @@ import msgspec
 from loguru import logger
 
 from actors.adapters.recorded import is_json_array, read_whole
-from actors.adapters.recorded_stream import recorded_slots
+from actors.adapters.recorded_stream import recorded_slots, recordings
 from actors.adapters.recorded_stretch import recorded_stretches
 from kernels.book_image import NO_AGE_LIMIT
-from kernels.cycles import CycleIndex, build_index
+from kernels.cycles import CYCLES_MAX, CycleIndex, build_index
 from kernels.evaluate import Decision
 from kernels.exchange_info import ExchangeInfoError, Symbol, parse_exchange_info
 from kernels.fees import FeeTable
@@ -31,12 +31,14 @@ class CyclesReport(msgspec.Struct, frozen=True):
     directed_cycles: int
 
 
-def cycles_command(path: Path, start: str | None = None) -> CyclesReport:
+def cycles_command(
+    path: Path, start: str | None = None, lengths: Sequence[int] = (3,), cycles_max: int = CYCLES_MAX
+) -> CyclesReport:
     """Count symbols and cycles of an exchangeInfo file, gzip or not.
 
-    Raises RecordedFileError, ExchangeInfoError (both name the file) and kernels.cycles.UnknownStart.
+    Raises RecordedFileError, ExchangeInfoError (both name the file), kernels.cycles.UnknownStart and TooManyCycles.
     """
-    index = load_index(path, start)
+    index = load_index(path, start, lengths, cycles_max)
     trading = sum(symbol.trading for symbol in index.symbols)
     return CyclesReport(len(index.symbols), trading, index.triangles, len(index))
 
@@ -47,6 +49,9 @@ def replay_command(
     start: str | None = None,
     fee_bps: str | float = "0",
     *,
+    fees: FeeTable | None = None,
+    lengths: Sequence[int] = (3,),
+    cycles_max: int = CYCLES_MAX,
     start_max: str | None = None,
     net_return_min: Fraction = Fraction(1),
     age_ms_max: int | None = None,
@@ -56,18 +61,21 @@ def replay_command(
     """Replay snapshots and streams over one book and return the report.
 
     Snapshots come first, in the order given, as of the first recorded time; then the lines of all streams, merged by
-    receive time (within a file in their order). `fee_bps` a leg, and `start_max`, the most of the start asset put in,
-    are decimal text. With `age_ms_max` a leg older than that is not used; without it any age is. `on_opportunity` gets
-    each opportunity as it is met. A file that breaks off is replayed as far as it goes, and `warn` is told its name.
+    receive time (within a file in their order). `fee_bps` a leg (without `fees`, which say more), and `start_max`, the
+    most of the start asset put in, are decimal text. With `age_ms_max` a leg older than that is not used; without it
+    any age is. `on_opportunity` gets each opportunity as it is met. A file that breaks off is replayed as far as it
+    goes, and `warn` is told its name.
 
-    Raises RecordedFileError for a file that cannot be opened, ExchangeInfoError, UnknownStart, Fixed8Error.
+    Raises RecordedFileError for a file that cannot be opened, ExchangeInfoError, UnknownStart, TooManyCycles,
+    Fixed8Error.
     """
-    index = load_index(exchange_info, start)
+    index = load_index(exchange_info, start, lengths, cycles_max)
+    paths = recordings(paths)
     snapshots = [path for path in paths if is_json_array(path)]
     streams = [path for path in paths if path not in snapshots]
     replay = Replay(
         index,
-        fees=FeeTable(parse_rate_bps(fee_bps)),
+        fees=FeeTable(parse_rate_bps(fee_bps)) if fees is None else fees,
         start_max=None if start_max is None else parse_price(start_max),
         net_return_min=net_return_min,
         age_ns_max=NO_AGE_LIMIT if age_ms_max is None else age_ms_max * 1_000_000,
@@ -88,9 +96,11 @@ def replay_command(
     return replay.report()
 
 
-def load_index(path: Path, start: str | None = None) -> CycleIndex:
+def load_index(
+    path: Path, start: str | None = None, lengths: Sequence[int] = (3,), cycles_max: int = CYCLES_MAX
+) -> CycleIndex:
     """Return the cycle index of an exchangeInfo file, gzip or not. Raises as `cycles_command`."""
-    return build_index(load_symbols(path), start)
+    return build_index(load_symbols(path), start, lengths, cycles_max)
 
 
 def load_symbols(path: Path) -> tuple[Symbol, ...]:

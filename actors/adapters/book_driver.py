@@ -26,7 +26,7 @@ from actors.adapters.book_snapshot import BookSnapshot
 from actors.adapters.driver_thread import DriverThread
 from actors.adapters.image_file import FeedSlot, MappedImage, open_image, remove_dead_folders, withdraw_record
 from actors.adapters.recorded import read_whole
-from actors.adapters.recorded_stream import recorded_slots
+from actors.adapters.recorded_stream import recorded_slots, recordings
 from actors.adapters.venue_budget import VenueBudget, VenueLimits
 from actors.adapters.venue_rest import LISTING_WEIGHT, VenueAway, VenueRest
 from actors.age_limits import AgeClasses, age_limits_ns
@@ -160,7 +160,7 @@ class BookDriver(DriverThread):
     async def _listing(self, rest: VenueRest) -> tuple[Assignment, str]:
         if self._options.replayed_info:
             listed = parse_exchange_info(read_whole(Path(self._options.replayed_info)))
-            slots = recorded_slots([Path(path) for path in self._options.replayed_paths])
+            slots = recorded_slots(recordings([Path(path) for path in self._options.replayed_paths]))
             return replay_rows(listed, self._options.symbols, slots), FROM_FILE
         loop = asyncio.get_running_loop()
         backoff = Backoff(0.05, 2.0, self._random_unit)

@@ -28,6 +28,12 @@ def recorded_lines(path: Path, warn: Callable[[str], None]) -> Iterator[Recorded
         warn(str(damage))
 
 
+def recordings(paths: Sequence[Path]) -> list[Path]:
+    """Return the recordings that these files are: each once, and a capture's file before it not for itself."""
+    before = {previous(path) for path in paths}
+    return [path for path in dict.fromkeys(paths) if path not in before]
+
+
 def recorded_slots(paths: Sequence[Path]) -> dict[int, SlotRecord]:
     """Return whose frames each recording holds, by its number, where it says so; one that cannot be read does not."""
     slots: dict[int, SlotRecord] = {}

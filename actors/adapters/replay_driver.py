@@ -25,7 +25,7 @@ from actors.adapters.driver_thread import DriverThread
 from actors.adapters.feed_connection import CONNECTIONS_BITS
 from actors.adapters.feed_driver import ImageLost, wait_for_image, warm_writer
 from actors.adapters.image_file import MappedImage
-from actors.adapters.recorded_stream import recorded_lines, recorded_slots
+from actors.adapters.recorded_stream import recorded_lines, recorded_slots, recordings
 from actors.adapters.wake import WakeSender
 from actors.messages import AnyMessage, FeedStatus, StartFeed
 from actors.ports import Clock
@@ -63,6 +63,7 @@ class ReplayDriver(DriverThread):
     def __init__(self, options: ReplayOptions, clock: Clock) -> None:
         super().__init__(options.role)
         self._options, self._clock = options, clock
+        self._paths = recordings([Path(path) for path in options.paths])
         self._wake = WakeSender(Path(options.run_dir))
         self._mapped: MappedImage | None = None
         self._writer: FeedWriter | None = None
@@ -94,7 +95,7 @@ class ReplayDriver(DriverThread):
     async def _run(self, role_epoch: int) -> None:
         options = self._options
         mapped = self._mapped = await wait_for_image(Path(options.run_dir), writable=True)
-        table, slots = SymbolTable(mapped.record.symbols), recorded_slots([Path(path) for path in options.paths])
+        table, slots = SymbolTable(mapped.record.symbols), recorded_slots(self._paths)
         plan = plan_depth(slots, table)
         mine = [number for number, slot in enumerate(mapped.record.feeds) if slot.role == options.role]
         if len(mine) != 1 + len(plan.sources):
@@ -103,10 +104,10 @@ class ReplayDriver(DriverThread):
         writer, *deep = (FeedWriter(mapped.image, slot, (role_epoch << CONNECTIONS_BITS) + 1) for slot in mine)
         self._writer = writer
         depth = {source: RecordedDepth(one, table) for source, one in zip(plan.sources, deep, strict=True)}
-        self._sources = [depth.get(source) or FeedFold(writer, table) for source in range(len(options.paths))]
+        self._sources = [depth.get(source) or FeedFold(writer, table) for source in range(len(self._paths))]
         self._reason = ""
         self._tick()
-        lines = [self._lines(number, Path(path)) for number, path in enumerate(options.paths)]
+        lines = [self._lines(number, path) for number, path in enumerate(self._paths)]
         await self._play(heapq.merge(*lines, key=lambda one: one.line.received_ns))
         self._beat(self._clock.now_ns())
         self._down()

@@ -145,6 +145,34 @@ def test_replay_has_its_fixed_form(command: Command, fee_bps: str, opportunities
     )
 
 
+@pytest.mark.parametrize(("lengths", "directed"), [("[3]", 4), ("[4]", 2), ("[3, 4]", 6)])
+def test_cycles_and_replay_take_cycle_lengths_from_the_settings(command: Command, lengths: str, directed: int) -> None:
+    """Four of three legs; around BTC-USDT-ETH-BNB one of four in each direction."""
+    override = ("--set", f"evaluator.cycle_lengths={lengths}", "--json")
+    for line in (["cycles", LISTING], ["replay", BOOK, "--exchange-info", LISTING]):
+        code, out, _ = command(*line, *override)
+        assert (code, json.loads(out)["directed_cycles"]) == (0, directed)
+    code, _, error = command("cycles", LISTING, "--set", "evaluator.cycle_lengths=[5]")
+    assert code == 78
+    assert "cycle_lengths" in error
+
+
+def test_replay_takes_fees_from_the_settings_unless_they_are_given(command: Command) -> None:
+    def opportunities(*more: str) -> int:
+        code, out, _ = command("replay", BOOK, "--exchange-info", LISTING, "--start", "USDT", "--json", *more)
+        assert code == 0
+        return int(json.loads(out)["opportunities"])
+
+    assert opportunities() == opportunities("--fee-bps", "10") == 1
+    assert opportunities("--set", "exchange.fee_bps=40") == opportunities("--fee-bps", "40") == 0
+    # Two legs of three at nothing leave it above one.
+    fees = ("--set", "exchange.fee_bps=40", "--set", 'exchange.fees={"ETH*" = 0}')
+    assert opportunities(*fees) == 1
+    assert opportunities(*fees, "--fee-bps", "40") == 0
+    token = ("--set", "exchange.fee_token=BNB", "--set", "exchange.fee_discount_percent=75")
+    assert opportunities("--set", "exchange.fee_bps=40", *token) == 1
+
+
 def test_for_a_person_both_say_the_same_by_the_line(command: Command) -> None:
     assert "triangles            2" in command("cycles", LISTING)[1]
     assert "best gross return    1.008789251141" in command("replay", BOOK, "--exchange-info", LISTING)[1]

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kernels.capture_records import BookState, decode_book_state, decode_snapshot, encode
 from kernels.depth_book import DIFFS_KEPT_MAX, DepthBook, Diff, Int64s, Outcome
 
 MID = 1_000
@@ -98,6 +99,45 @@ def test_whatever_is_lost_and_whenever_the_snapshot_comes_a_valid_book_is_the_ve
     assert book.is_valid
     assert book.update_id == venue.update_id
     is_prefix_of_truth(book, venue)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32), st.integers(5, 40), st.integers(3, 40))
+def test_a_book_that_knows_what_another_knew_goes_on_as_that_does(seed: int, limit: int, room: int) -> None:
+    """Whenever it is taken over: void, waiting with diffs, valid, being filled up; edges too."""
+    chance = random.Random(seed)
+    venue, book = Venue(chance), DepthBook(room, min(room, 3))
+    for _ in range(chance.randrange(1, 60)):
+        diff = venue.diff()
+        if chance.random() < 0.95:
+            book.apply_diff(diff)
+        if chance.random() < 0.2 and book.wants_snapshot:
+            book.begin_filling()
+            if chance.random() < 0.7:
+                book.apply_snapshot(*venue.snapshot(limit))
+    payload = encode(book.state("BTCUSDT"))
+    state = decode_book_state(payload)
+    assert state is not None
+    other = DepthBook(room, min(room, 3))
+    assert other.restore(state)
+    assert other.restore(state) is not state.is_valid
+    for _ in range(30):
+        diff = venue.diff()
+        if chance.random() < 0.97:
+            assert book.apply_diff(diff) is other.apply_diff(diff)
+        if chance.random() < 0.2:
+            assert book.wants_snapshot == other.wants_snapshot
+            snapshot = venue.snapshot(limit)
+            assert book.apply_snapshot(*snapshot) is other.apply_snapshot(*snapshot)
+        assert encode(book.state("BTCUSDT")) == encode(other.state("BTCUSDT"))
+
+
+def test_bytes_that_are_no_state_are_none() -> None:
+    payload = encode(DepthBook(3, 1).state("BTCUSDT"))
+    assert decode_book_state(payload[:-1]) is None
+    assert decode_book_state(b"") is None
+    assert decode_book_state(encode(BookState("X", True, 1, False, (1, 2), b"odd", b"", ()))) is None
+    assert decode_snapshot(payload) is None
 
 
 def test_a_lost_diff_voids_the_book_at_the_next_one_and_a_snapshot_before_the_gap_does_not_mend_it() -> None:
