@@ -86,5 +86,5 @@ def test_a_symbol_of_nobodys_has_a_con_id_of_its_own_that_stays() -> None:
     [first] = spots_of(["ZZZ"]).values()
     assert first == spots_of(["ZZZ"])["ZZZ"]
     assert first.con_id not in {stock.con_id for stock in LISTED.values()}
-    with pytest.raises(ValueError, match="not a stock symbol"):
+    with pytest.raises(ValueError, match="no stock symbol"):
         spots_of(["A B"])

@@ -216,6 +216,39 @@ def test_a_busy_port_is_refused_by_number_with_a_remedy(tmp_path: Path, free_por
     assert "--port PORT" in done.stderr
 
 
+def test_what_is_asked_of_another_s_account_is_refused_and_nothing_is_told_of_ours(gateway: GatewayProcess) -> None:
+    client = RawClient(gateway.port)
+    client.start(1)
+    client.sync()
+    client.send(6, 2, 1, "DU7")
+    client.send(76, 1, 41, "DU7", "", 0)
+    client.send(74, 1, 42, "DU7", "")
+    client.send(92, 43, "DU7", "")
+    client.send(94, 44, "DU7", "", 265598)
+    told = client.sync()
+    assert [(frame[0], frame[2], frame[3]) for frame in told] == [
+        ("4", req_id, "321") for req_id in ("-1", "41", "42", "43", "44")
+    ]
+    client.send(92, 45, "DU1234567", "")
+    assert [frame[:2] for frame in client.sync()] == [["94", "45"]]
+    client.close()
+
+
+@pytest.mark.parametrize("message_id", [10, 22, 52, 54, 55, 84, 86, 88, 96, 97, 104])
+def test_a_question_that_is_not_served_here_is_refused_under_its_own_id(
+    gateway: GatewayProcess, message_id: int
+) -> None:
+    client = RawClient(gateway.port)
+    client.start(1)
+    client.sync()
+    client.send(message_id, *([1] if message_id in (10, 52, 54, 55) else []), 77, "", "", "")
+    [told] = client.sync()
+    assert told[0] == "4"
+    assert told[2] == "77"
+    assert told[3] not in ("320", "505")
+    client.close()
+
+
 NONSENSE = {
     "port": ["--port", "70000"],
     "symbols": ["--symbols", "spy"],

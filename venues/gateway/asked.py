@@ -130,6 +130,7 @@ class ReqPositionsMulti:
     """reqPositionsMulti (74)."""
 
     req_id: int
+    account: str
     model: str
 
 
@@ -138,6 +139,7 @@ class ReqPnlSingle:
     """reqPnLSingle (94)."""
 
     req_id: int
+    account: str
     con_id: int
 
 
@@ -212,6 +214,15 @@ class Plain:
 
 
 @dataclass(frozen=True, slots=True)
+class Unserved:
+    """A question that IB answers and this gateway does not: error `code` to its own id, so that nobody waits for it."""
+
+    req_id: int
+    code: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Unknown:
     """A message id that this gateway does not know; answered by error 505."""
 
@@ -243,5 +254,6 @@ Request = (
     | ReqPnl
     | Cancel
     | Plain
+    | Unserved
     | Unknown
 )

@@ -12,6 +12,7 @@ Refusal = tuple[int, str]
 
 DUPLICATE_ID: Refusal = (103, "Duplicate order id")
 NO_SUCH_ID: Refusal = (321, "Error validating request.-'bF' : cause - A new order's id is above 0")
+INVALID_ACCOUNT: Refusal = (321, "Error validating request.-'bF' : cause - Invalid account code")
 FILLED: Refusal = (104, "Cannot modify a filled order.")
 MISMATCH: Refusal = (105, "Order being modified does not match original order")
 MISSING_PARENT: Refusal = (10006, "Missing parent order.")
@@ -65,7 +66,7 @@ def refusal_of(ticket: Ticket, instrument: Instrument, account: str) -> Refusal 
     if ticket.qty >= QTY_MAX or ticket.qty % step:
         return _invalid(f"The order size is not below {QTY_MAX:f} in steps of {step}")
     if ticket.account not in ("", account):
-        return _invalid("Invalid account code")
+        return INVALID_ACCOUNT
     if ticket.has_conditions:
         return _invalid("Conditional orders are not supported by this paper gateway")
     for needed, px, name in zip(needs, (ticket.limit_px, ticket.stop_px), ("limit", "stop"), strict=True):

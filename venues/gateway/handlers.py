@@ -27,7 +27,9 @@ from venues.gateway.asked import (
     ReqPositionsMulti,
     Request,
     Unknown,
+    Unserved,
 )
+from venues.gateway.checks import INVALID_ACCOUNT
 from venues.gateway.core import GatewayCore
 from venues.gateway.faults import MESSAGE_TEXTS
 from venues.gateway.hours import time_text
@@ -147,7 +149,17 @@ def _has_room(core: GatewayCore, client: Client, req_id: int) -> bool:
     return False
 
 
+def _is_ours(core: GatewayCore, client: Client, req_id: int, account: str) -> bool:
+    """Whether the account is the gateway's; error 321 where it is another's, whose figures must not be taken for it."""
+    if account in ("", "All", core.settings.account):
+        return True
+    core.send_error(client, req_id, *INVALID_ACCOUNT)
+    return False
+
+
 def _account_updates(core: GatewayCore, client: Client, request: ReqAccountUpdates) -> None:
+    if not _is_ours(core, client, -1, request.account):
+        return
     client.account_updates = request.subscribe
     if not request.subscribe:
         return
@@ -161,7 +173,7 @@ def _account_updates(core: GatewayCore, client: Client, request: ReqAccountUpdat
 
 
 def _account_updates_multi(core: GatewayCore, client: Client, request: ReqAccountUpdatesMulti) -> None:
-    if not _has_room(core, client, request.req_id):
+    if not (_is_ours(core, client, request.req_id, request.account) and _has_room(core, client, request.req_id)):
         return
     req_id = str(request.req_id)
     for key, value, currency in _values(core):
@@ -183,13 +195,13 @@ def _account_summary(core: GatewayCore, client: Client, request: ReqAccountSumma
 
 
 def _pnl(core: GatewayCore, client: Client, request: ReqPnl) -> None:
-    if _has_room(core, client, request.req_id):
+    if _is_ours(core, client, request.req_id, request.account) and _has_room(core, client, request.req_id):
         client.pnl.add(request.req_id)
         client.send(reports.pnl_fields(request.req_id, core.account, core.engine.quotes))
 
 
 def _pnl_single(core: GatewayCore, client: Client, request: ReqPnlSingle) -> None:
-    if _has_room(core, client, request.req_id):
+    if _is_ours(core, client, request.req_id, request.account) and _has_room(core, client, request.req_id):
         client.pnl_single[request.req_id] = request.con_id
         core.send_pnl_single(client, request.req_id, request.con_id)
 
@@ -202,7 +214,7 @@ def _positions(core: GatewayCore, client: Client) -> None:
 
 
 def _positions_multi(core: GatewayCore, client: Client, request: ReqPositionsMulti) -> None:
-    if not _has_room(core, client, request.req_id):
+    if not (_is_ours(core, client, request.req_id, request.account) and _has_room(core, client, request.req_id)):
         return
     for held in _held(core):
         instrument, account = core.listing.known(held.con_id), core.settings.account
@@ -269,6 +281,11 @@ def _cancel(core: GatewayCore, client: Client, request: Cancel) -> None:
     _CANCELS[request.what](client, request.req_id)
 
 
+def _unserved(core: GatewayCore, client: Client, request: Unserved) -> None:
+    core.counters["unserved_requests"] += 1
+    core.send_error(client, request.req_id, request.code, request.text)
+
+
 def _unknown(core: GatewayCore, client: Client, request: Unknown) -> None:
     core.counters["unknown_requests"] += 1
     core.send_error(client, -1, 505, f"Fatal Error: Unknown message id.: {request.message_id}")
@@ -291,6 +308,7 @@ _HANDLERS = cast(
         ReqPositionsMulti: _positions_multi,
         Plain: _plain,
         Cancel: _cancel,
+        Unserved: _unserved,
         Unknown: _unknown,
     },
 )

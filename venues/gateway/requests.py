@@ -37,6 +37,7 @@ from venues.gateway.asked import (
     Request,
     SetMarketDataType,
     Unknown,
+    Unserved,
 )
 from venues.gateway.hours import read_time_ns
 from venues.gateway.listing import Wanted
@@ -222,14 +223,13 @@ def _option_params(fields: _Fields) -> Request:
 
 def _positions_multi(fields: _Fields) -> Request:
     fields.skip(1)
-    req_id, _account = fields.whole("reqId"), fields.text("account")
-    return ReqPositionsMulti(req_id, fields.text("model"))
+    return ReqPositionsMulti(fields.whole("reqId"), fields.text("account"), fields.text("model"))
 
 
 def _pnl_single(fields: _Fields) -> Request:
-    req_id = fields.whole("reqId")
-    fields.skip(2)
-    return ReqPnlSingle(req_id, fields.whole("conId"))
+    req_id, account = fields.whole("reqId"), fields.text("account")
+    fields.skip(1)
+    return ReqPnlSingle(req_id, account, fields.whole("conId"))
 
 
 def _auto_bind(fields: _Fields) -> Request:
@@ -249,6 +249,30 @@ def _empty_list(message_id: int) -> Callable[[_Fields], Request]:
 def _empty_list_by_id(message_id: int) -> Callable[[_Fields], Request]:
     return lambda fields: ReqEmptyList(message_id, (str(fields.whole("reqId")),))
 
+
+def _unserved(message_id: int, code: int, text: str) -> Callable[[_Fields], Request]:
+    def read(fields: _Fields) -> Request:
+        fields.skip(PLACES_OF_IDS[message_id] - 1)
+        return Unserved(fields.whole("reqId"), code, text)
+
+    return read
+
+
+_NOT_HERE = "Error validating request.-'bF' : cause - not supported by this paper gateway"
+_UNSERVED: Mapping[int, tuple[int, str]] = {
+    10: (10092, "Deep market data is not supported for this combination of security type/exchange"),
+    22: (162, "Historical Market Data Service error message:no market scanner here"),
+    52: (430, "The fundamentals data for the security specified is not available."),
+    54: (321, _NOT_HERE),
+    55: (321, _NOT_HERE),
+    84: (10172, "Failed to request news article"),
+    86: (321, _NOT_HERE),
+    88: (10188, "Failed to request histogram data:not supported by this paper gateway"),
+    96: (10187, "Failed to request historical ticks:not supported by this paper gateway"),
+    97: (10189, "Failed to request tick-by-tick data:not supported by this paper gateway"),
+    104: (321, _NOT_HERE),
+}
+"""Message id → IB's error code and text."""
 
 _READERS: Mapping[int, Callable[[_Fields], Request]] = {
     1: _market_data,
@@ -276,6 +300,7 @@ _READERS: Mapping[int, Callable[[_Fields], Request]] = {
     91: lambda fields: ReqMarketRule(fields.whole("marketRuleId")),
     92: lambda fields: ReqPnl(fields.whole("reqId"), fields.text("account")),
     94: _pnl_single,
+    **{message_id: _unserved(message_id, *error) for message_id, error in _UNSERVED.items()},
     99: lambda fields: ReqCompletedOrders(fields.flag("apiOnly")),
 }
 
