@@ -148,10 +148,27 @@ def test_what_if_tells_margin_and_commission_and_places_nothing(gateway: Gateway
         ib = await connect(gateway.port)
         state = await ib.whatIfOrderAsync(await stock(ib, "AAPL"), LimitOrder("BUY", 400, 190.00))
         assert (float(state.initMarginChange), state.commission) == (19000.0, 2.0)
+        assert (float(state.initMarginBefore), float(state.initMarginAfter)) == (0, 19000)
+        equity = [float(text) for text in (state.equityWithLoanBefore, state.equityWithLoanAfter)]
+        assert equity == [1_000_000, 999_998]
         ib.disconnect()
 
     run(story())
     assert gateway.orders() == []
+
+
+def test_what_if_of_an_order_that_closes_frees_the_margin_that_the_position_takes(gateway: GatewayProcess) -> None:
+    async def story() -> None:
+        ib = await connect(gateway.port)
+        aapl = await stock(ib, "AAPL")
+        trade = ib.placeOrder(aapl, market("BUY", 100))
+        await until("filled", lambda: trade.orderStatus.status == "Filled")
+        state = await ib.whatIfOrderAsync(aapl, LimitOrder("SELL", 100, 190.00))
+        assert float(state.initMarginChange) == -4750
+        assert float(state.initMarginBefore) > 4700
+        ib.disconnect()
+
+    run(story())
 
 
 def test_profit_is_told_to_a_subscriber(gateway: GatewayProcess) -> None:

@@ -10,7 +10,6 @@ import logging
 from collections import Counter
 from collections.abc import Callable
 from datetime import date
-from decimal import Decimal
 from typing import Protocol
 
 from msgspec.structs import replace
@@ -37,7 +36,6 @@ from venues.gateway.model import (
     PriceSet,
     Record,
     Ticket,
-    WhatIfTold,
 )
 from venues.gateway.prices import Market
 from venues.gateway.session import Client
@@ -45,7 +43,6 @@ from venues.gateway.settings import GatewaySettings
 from venues.gateway.telling import Teller
 
 log = logging.getLogger("gateway")
-_MARGIN_RATE = Decimal("0.25")
 _MS = 1_000_000
 _DERIVED_KEPT_MAX = 1_000
 """Options and futures that are quoted though nobody holds, orders or watches them."""
@@ -300,8 +297,8 @@ class GatewayCore:
             return
         px = ticket.limit_px or ticket.stop_px or self.market.quotes[instrument.con_id].ask
         commission, _ = self.account.preview(instrument, ticket.is_buy, ticket.qty, px, ticket.qty)
-        margin = ticket.qty * px * instrument.multiplier * _MARGIN_RATE
-        self.teller.tell(WhatIfTold(ticket, margin, commission))
+        told = reports.what_if(self.account, self.engine.quotes, ticket, instrument, px, commission)
+        self.teller.tell(told)
 
     def place_by_hand(self, ticket: Ticket) -> Order | None:
         """Enter an order as a user of the gateway's own screen does; None: it was refused."""

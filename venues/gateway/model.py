@@ -284,10 +284,12 @@ class ErrorTold(msgspec.Struct, frozen=True):
 
 
 class WhatIfTold(msgspec.Struct, frozen=True):
-    """The answer to an order that only asked what it would cost."""
+    """The answer to an order that only asked what it would cost: margin and equity as they are, and their change."""
 
     ticket: Ticket
-    margin: Decimal
+    margin_before: Decimal
+    margin_change: Decimal
+    equity_before: Decimal
     commission: Decimal
 
 

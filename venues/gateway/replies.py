@@ -131,21 +131,19 @@ def completed_order(version: int, order: Order, stock: Instrument, account: str)
 
 
 def what_if(version: int, told: WhatIfTold, stock: Instrument, account: str) -> Fields:
-    """The openOrder (5) that answers a what-if order: margins and commission."""
-    margin, commission = text_of(told.margin), text_of(told.commission)
-    names = "initMarginBefore maintMarginBefore equityWithLoanBefore equityWithLoanChange equityWithLoanAfter"
+    """The openOrder (5) that answers a what-if order: margins, equity and commission."""
+    margins = told.margin_before, told.margin_change, told.margin_before + told.margin_change
+    equities = told.equity_before, -told.commission, told.equity_before - told.commission
     values = {
         **_ticket_values(told.ticket, stock, account),
-        **dict.fromkeys(names.split(), "0"),
         "whatIf": "1",
         "status": "PreSubmitted",
-        "initMarginChange": margin,
-        "maintMarginChange": margin,
-        "initMarginAfter": margin,
-        "maintMarginAfter": margin,
-        "commission": commission,
+        "commission": text_of(told.commission),
         "commissionCurrency": "USD",
     }
+    for kind, amounts in (("initMargin", margins), ("maintMargin", margins), ("equityWithLoan", equities)):
+        for when, amount in zip(("Before", "Change", "After"), amounts, strict=True):
+            values[kind + when] = text_of(amount)
     return ["5", *layout.write(OPEN_ORDER, version, values)]
 
 

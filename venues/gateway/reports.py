@@ -7,9 +7,10 @@ from decimal import Decimal
 
 from venues.gateway.account import Account, Position
 from venues.gateway.asked import ReqExecutions
+from venues.gateway.contracts import Instrument
 from venues.gateway.hours import read_time_ns
 from venues.gateway.matching import Quote
-from venues.gateway.model import ZERO, Execution
+from venues.gateway.model import ZERO, Execution, Ticket, WhatIfTold
 from venues.gateway.replies import Fields, tick_price, tick_size
 from venues.gateway.wire import WireError, text_of
 
@@ -38,6 +39,24 @@ def profits(account: Account, quotes: Mapping[int, Quote]) -> tuple[Decimal, Dec
     held = account.positions.values()
     unrealized = sum((worth(p, quotes) - p.cost for p in held if p.qty), ZERO)
     return unrealized, sum((p.realized_pnl for p in held), ZERO)
+
+
+def what_if(
+    account: Account,
+    quotes: Mapping[int, Quote],
+    ticket: Ticket,
+    instrument: Instrument,
+    px: Decimal,
+    commission: Decimal,
+) -> WhatIfTold:
+    """Return what an order at this price would do to margin and equity: one that closes frees what is taken now."""
+    values = {key: value for key, value, _ in account_values(account, quotes, "")}
+    held = account.positions.get(instrument.con_id)
+    before = held.qty if held else ZERO
+    grown = abs(before + (ticket.qty if ticket.is_buy else -ticket.qty)) - abs(before)
+    change = grown * px * instrument.multiplier * _MARGIN_RATE
+    margin, equity = Decimal(values["InitMarginReq"]), Decimal(values["EquityWithLoanValue"])
+    return WhatIfTold(ticket, margin, change, equity, commission)
 
 
 def account_values(account: Account, quotes: Mapping[int, Quote], currency: str) -> list[tuple[str, str, str]]:
