@@ -60,7 +60,8 @@ from supervisors.transport import PortTaken, admin_port
 TICK_S = 0.25
 ENGINE_STARTS_MAX = 20
 ENGINE_PERIOD_S = 60.0
-HUNG_GRACE_S = 2.0
+HUNG_GRACE_S = 5.0
+"""How much later than its children's the root's silence counts: it may be late itself where the machine is loaded."""
 BOOT_TIMEOUT_S = 45.0
 """From the fork to the root's first word: what the actor system's start and the root's may take, and a margin."""
 PROBE_EVERY_S = 2.0

@@ -32,7 +32,7 @@ from tests.library_errors import script
 
 E = TypeVar("E")
 
-WAIT_S_MAX = 20.0
+WAIT_S_MAX = 60.0
 
 
 def px(text: str) -> int:

@@ -68,7 +68,7 @@ class Stage:
         given = EvaluatorOptions(role="evaluator", run_dir=str(self.run_dir), **options)
         return self.host(EvaluatorDriver(given, SystemClock()), StartEvaluator(epoch))
 
-    def until(self, condition: Callable[[], bool], seconds_max: float = 20.0, say: str = "") -> None:
+    def until(self, condition: Callable[[], bool], seconds_max: float = 60.0, say: str = "") -> None:
         """Pump all until it holds. Raises AssertionError, with the last events, where it does not come to."""
         deadline = time.monotonic() + seconds_max
         while not condition():

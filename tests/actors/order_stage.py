@@ -32,7 +32,7 @@ from tests.actors import ib_bench
 from tests.actors.money_bench import FUND, SECOND, UNIT, Bench
 from tests.venues.gateway_process import GatewayProcess
 
-WAIT_S_MAX = 40.0
+WAIT_S_MAX = 60.0
 BROKER, RECONCILER = "broker.paper", "reconciler"
 STATES = {
     "Filled": {"filled"},

@@ -32,7 +32,7 @@ from tests.venues.exchange_process import ExchangeProcess
 
 E = TypeVar("E")
 
-WAIT_S_MAX = 30.0
+WAIT_S_MAX = 60.0
 STILL = ("--rate", "0.001", "--opportunity-every-s", "0", "--symbols", "12")
 """A book that stands still: nothing but our own orders changes what can be taken."""
 

@@ -160,6 +160,6 @@ def test_a_consumer_too_slow_is_cut_off_and_its_rows_count_only_by_what_comes_af
                 assert verdict is not Verdict.LIVE or row.epoch > epoch
         finally:
             feed.kill()
-            feed.wait(10)
+            feed.wait(60)
             stage.close()
             remove_image(run_dir)

@@ -63,7 +63,7 @@ class Scene:
         status: FeedStatus = self.feed.last(FeedStatus)
         return status
 
-    def until(self, condition: Callable[[], bool], seconds_max: float = 20.0) -> None:
+    def until(self, condition: Callable[[], bool], seconds_max: float = 60.0) -> None:
         self.stage.until(condition, seconds_max)
 
 
@@ -376,8 +376,8 @@ def test_a_feed_ends_when_the_image_is_replaced_or_a_later_incarnation_has_its_r
         stage = Stage(run_dir, exchange.base_url, exchange.ws_url)
         stage.until(lambda: tally_rows(mapped.image, time.time_ns()).live > 0, 30)
         second = start_feed(options, 2)
-        assert first.wait(20) == EXIT_CODE
+        assert first.wait(60) == EXIT_CODE
         stage.until(lambda: tally_rows(mapped.image, time.time_ns()).live > 0)
         assert second.poll() is None
         image_of(exchange, run_dir, per_connection=5)
-        assert second.wait(20) == EXIT_CODE
+        assert second.wait(60) == EXIT_CODE

@@ -31,7 +31,7 @@ class Prices:
         self.events: list[Any] = []
         self.driver.start()
 
-    def until(self, condition: Callable[[], object], within_s: float = 20.0) -> None:
+    def until(self, condition: Callable[[], object], within_s: float = 60.0) -> None:
         deadline = time.monotonic() + within_s
         while not condition():
             assert time.monotonic() < deadline, f"not within {within_s} s: {self.events[-12:]}"

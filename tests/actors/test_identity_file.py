@@ -150,7 +150,7 @@ def test_a_process_killed_in_an_update_leaves_the_old_or_the_new_and_no_lock(pat
         while watcher.read().roles.get("shared") == before:
             assert process.poll() is None
         process.kill()
-        process.wait(10)
+        process.wait(60)
         file = IdentityFile(path)
         assert file.halt() is not None
         file.note_epoch("after", 1)

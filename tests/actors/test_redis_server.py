@@ -48,7 +48,7 @@ def server_in(tmp_path: Path) -> Iterator[MakeServer]:
         server.stop()
 
 
-def wait_until(condition: Callable[[], bool], within_s: float = 10.0) -> None:
+def wait_until(condition: Callable[[], bool], within_s: float = 60.0) -> None:
     deadline = time.monotonic() + within_s
     while not condition():
         assert time.monotonic() < deadline, "the condition did not come true in time"
@@ -159,7 +159,7 @@ def test_a_process_that_merely_has_the_recorded_pid_is_not_touched(server_in: Ma
             assert server.stop_leftover() == 0
         assert bystander.poll() is None
     finally:
-        bystander.communicate(b"\n", timeout=10)
+        bystander.communicate(b"\n", timeout=60)
 
 
 def test_ctrl_c_in_the_terminal_does_not_reach_a_server(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ class Pair:
     def close(self) -> None:
         for process in (self.primary, self.backup):
             process.kill()
-            process.wait(10)
+            process.wait(60)
         self.stage.close()
 
 
@@ -93,7 +93,7 @@ def test_every_row_stays_live_and_comes_of_the_twin_until_the_feed_has_been_well
     match fate:
         case "killed":
             pair.primary.kill()
-            pair.primary.wait(10)
+            pair.primary.wait(60)
         case "stopped":
             os.kill(pair.primary.pid, signal.SIGSTOP)
         case _:

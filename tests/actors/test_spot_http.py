@@ -40,7 +40,7 @@ class Server:
         self.http.close()
         self._server.close()
 
-    async def ask(self, seconds_max: float = 10.0) -> Reply:
+    async def ask(self, seconds_max: float = 30.0) -> Reply:
         return await self.http.exchange(lambda: request_bytes(self.http.address, "GET", "/x", {}), seconds_max)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -105,7 +105,7 @@ def assert_one_outcome_each(engine: EngineRun, signals: Collection[str]) -> Coun
 
 def settle(engine: EngineRun, signals: Collection[str] = (), seconds_max: float = 90.0) -> None:
     """Freeze the market, then wait until every signal has its outcome, nothing is unresolved or owed, the gate open."""
-    engine.wait(lambda: engine.gateway("walk", on=False), 30, "the gateway serves")
+    engine.wait(lambda: engine.gateway("walk", on=False), 90, "the gateway serves")
     began_ns = time.time_ns()
 
     def settled() -> bool:

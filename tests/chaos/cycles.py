@@ -202,7 +202,7 @@ def ended(engine: EngineRun) -> list[dict[str, Any]]:
 
 def settle(engine: EngineRun) -> None:
     """Halt, which begins nothing more, and wait until nothing is in work, owed, unknown or unread."""
-    engine.wait_serving(90)
+    engine.wait_serving()
     assert engine.run("halt", "the end of a chaos run").returncode == 0
     began_ns = time.time_ns()
 

@@ -74,22 +74,22 @@ class EngineRun:
         return [text for text in records if text.partition(": ")[2] in found]
 
     def stop(self) -> int:
-        """Ctrl-C; the exit code. Kills it, and leaves the rest to the next start, if it does not end in 10 s."""
+        """Ctrl-C; the exit code. Kills it, and leaves the rest to the next start, if it does not end in 30 s."""
         if self.process is None:
             return 0
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
             try:
-                self.process.wait(10)
+                self.process.wait(30)
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
-                raise AssertionError(f"run.py did not end within 10 s of Ctrl-C:\n{self.output()}") from None
+                raise AssertionError(f"run.py did not end within 30 s of Ctrl-C:\n{self.output()}") from None
         code, self.process = self.process.returncode, None
         return code
 
     def run(self, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(self.command(name, *arguments), capture_output=True, text=True, timeout=60, check=False)
+        return subprocess.run(self.command(name, *arguments), capture_output=True, text=True, timeout=120, check=False)
 
     def output(self) -> str:
         return self.log.read_text(errors="replace")[-4000:]
@@ -137,7 +137,7 @@ class EngineRun:
             one.state == "running" and one.pid and runs(one.pid) for one in processes
         )
 
-    def wait_serving(self, seconds_max: float = 40.0) -> None:
+    def wait_serving(self, seconds_max: float = 120.0) -> None:
         self.wait(self.all_serve, seconds_max, "every process runs")
 
     # ---- the gateway's own word
@@ -150,7 +150,7 @@ class EngineRun:
     def gateway(self, command: str, **fields: object) -> dict[str, object]:
         self.scripted.add(str(fields.get("kind", command)))
         address = json.loads((self.run_dir / "gateway" / "gateway.json").read_bytes())
-        with socket.create_connection(("127.0.0.1", address["control_port"]), timeout=5) as connection:
+        with socket.create_connection(("127.0.0.1", address["control_port"]), timeout=30) as connection:
             connection.sendall(json.dumps({"cmd": command, **fields}).encode() + b"\n")
             reply: dict[str, object] = json.loads(connection.makefile().readline())
         return reply

@@ -126,7 +126,7 @@ def run_kills(run_dir: Path, seed: int, seconds: float = SECONDS, say: bool = Fa
     with EngineRun(run_dir, *QUIET, *FAST, *SHORT_BEATS, override(rules)) as engine:
         engine.wait_serving()
         chaos = Chaos(engine, seed, say)
-        engine.wait(chaos.load.prices, 30, "the gateway serves")
+        engine.wait(chaos.load.prices, 90, "the gateway serves")
         deadline = time.monotonic() + seconds
         next_act = 0.0
         while time.monotonic() < deadline:
@@ -144,8 +144,8 @@ def finish(engine: EngineRun, load: Load) -> Counter[str]:
     """End every fault, let all come back, settle, close what is open, settle again, compare."""
     if engine.process is None or engine.process.poll() is not None:
         engine.start()
-    engine.wait_serving(90)
-    engine.wait(lambda: engine.gateway("clear"), 30, "the gateway's faults end")
+    engine.wait_serving()
+    engine.wait(lambda: engine.gateway("clear"), 90, "the gateway's faults end")
     settle(engine, load.published)
     assert_equal_to_the_gateway(engine)
     load.exit_all()

@@ -82,7 +82,7 @@ class OrderChaos:
         strike, began = self.strikes[index], time.monotonic()
         self.symbol, self.sign = self.random.choice(sorted(PRICES)), self.random.choice((1, -1))
         self.exit_at = self.random.choice((6, -6))
-        self.engine.wait_serving(90)
+        self.engine.wait_serving()
         self._there(self._rest, "the gateway takes a price")
         pids = self.engine.pids()
         hit = False
@@ -242,7 +242,7 @@ def run_orders(run_dir: Path, strikes: list[Strike], seed: int, told: Told) -> N
         unarmed.parent.mkdir(parents=True, exist_ok=True)
         unarmed.touch()
     with EngineRun(run_dir, *QUIET, *FAST, *CALM, override(rules)) as engine:
-        engine.wait_serving(90)
+        engine.wait_serving()
         chaos = OrderChaos(engine, strikes, seed, told)
         for index, strike in enumerate(strikes):
             try:

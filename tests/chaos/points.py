@@ -143,9 +143,9 @@ class PointsMet:
 def run_plan(run_dir: Path, rules: list[FaultRule], seed: int, signals_max: int, *extra: str) -> PointsMet:
     """Publish signals and move prices until every rule struck or `signals_max` are out; settle; compare the books."""
     with EngineRun(run_dir, *QUIET, *FAST, override(rules), *extra) as engine:
-        engine.wait(engine.status, 40, "the engine looks alive")
+        engine.wait(engine.status, 90, "the engine looks alive")
         load = Load(engine, seed)
-        engine.wait(load.prices, 30, "the gateway serves")
+        engine.wait(load.prices, 90, "the gateway serves")
         while load.number < signals_max and PointsMet(rules, run_dir).missed:
             before = load.number
             load.step()

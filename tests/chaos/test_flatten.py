@@ -31,11 +31,11 @@ def trading(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[EngineRu
 
 def opened(engine: EngineRun, load: Load) -> None:
     """Brackets on both sides whose entries have filled; their exits work."""
-    engine.wait(load.prices, 30, "the gateway serves")
+    engine.wait(load.prices, 90, "the gateway serves")
     for symbol, side in (("MSFT", "BUY"), ("AAPL", "SELL"), ("SPY", "BUY")):
         load.signal(symbol, side)
     settle(engine, load.published)
-    engine.wait(lambda: len(engine.positions()) == 3, 30, "the entries fill")
+    engine.wait(lambda: len(engine.positions()) == 3, 90, "the entries fill")
 
 
 def working(engine: EngineRun) -> list[object]:
@@ -91,7 +91,7 @@ def test_everything_is_closed_at_the_gateway(trading: tuple[EngineRun, Load], ki
     if stopped:
         os.kill(stopped, signal.SIGSTOP)
     command = Flatten(engine)
-    engine.wait(lambda: latched(engine, command), 60, "the latch")
+    engine.wait(lambda: latched(engine, command), 90, "the latch")
     if killed == "gateway":
         kill_role(engine, "gateway")
     elif killed and not stopped:
@@ -112,7 +112,7 @@ def test_it_works_where_the_whole_tree_dies_in_the_middle_the_command_too_and_fr
         engine.wait_serving()
         opened(engine, Load(engine, 2))
         first = Flatten(engine)
-        engine.wait(lambda: latched(engine, first), 60, "the latch")
+        engine.wait(lambda: latched(engine, first), 90, "the latch")
         assert engine.process is not None
         engine.process.kill()
         engine.process.wait()
@@ -121,11 +121,11 @@ def test_it_works_where_the_whole_tree_dies_in_the_middle_the_command_too_and_fr
         def taken_over() -> bool:
             return read_engine_file(engine.settings).pid == first.process.pid or first.process.poll() is not None
 
-        engine.wait(taken_over, 60, "the command runs a tree of its own, or is done")
+        engine.wait(taken_over, 90, "the command runs a tree of its own, or is done")
         first.kill()
         assert "no engine runs here" in Flatten(engine).ended()
         engine.start()
         engine.wait_serving()
-        engine.wait(lambda: engine.gateway("walk", on=False), 30, "the gateway serves")
-        engine.wait(lambda: not engine.positions(), 30, "our books are flat too")
+        engine.wait(lambda: engine.gateway("walk", on=False), 90, "the gateway serves")
+        engine.wait(lambda: not engine.positions(), 90, "our books are flat too")
         assert_flat(engine)

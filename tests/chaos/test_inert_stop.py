@@ -21,17 +21,17 @@ def trading(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[EngineRu
     with EngineRun(tmp_path_factory.mktemp("inert") / "run", *QUIET, *FAST, *GUARDED) as engine:
         engine.wait_serving()
         load = Load(engine, 1)
-        engine.wait(load.prices, 30, "the gateway serves")
+        engine.wait(load.prices, 90, "the gateway serves")
         yield engine, load
 
 
 def opened(engine: EngineRun, load: Load, inert: bool) -> str:
     """A bracket whose entry has filled; its intent."""
-    engine.wait(load.prices, 30, "the gateway serves")
+    engine.wait(load.prices, 90, "the gateway serves")
     engine.gateway("fault", kind="inert_stop", on=inert)
     name = load.signal("MSFT", "BUY")
     settle(engine, load.published)
-    engine.wait(lambda: engine.positions().get("MSFT"), 30, "the entry fills")
+    engine.wait(lambda: engine.positions().get("MSFT"), 90, "the entry fills")
     return next(str(order["intent_id"]) for order in engine.orders().values() if order["signal_id"] == name)
 
 
@@ -51,9 +51,9 @@ def watched(engine: EngineRun) -> bool:
 def test_a_normal_stop_never_raises_it(trading: tuple[EngineRun, Load]) -> None:
     engine, load = trading
     intent_id = opened(engine, load, inert=False)
-    engine.wait(lambda: watched(engine), 60, "the sentinel has prices")
+    engine.wait(lambda: watched(engine), 90, "the sentinel has prices")
     load.price("MSFT", "-6")
-    engine.wait(lambda: legs(engine, intent_id)["stop_loss"] == "filled", 30, "the stop fills")
+    engine.wait(lambda: legs(engine, intent_id)["stop_loss"] == "filled", 90, "the stop fills")
     settle(engine, load.published)
     assert not inert(engine, intent_id)
     assert not engine.positions().get("MSFT")
@@ -64,9 +64,9 @@ def test_a_normal_stop_never_raises_it(trading: tuple[EngineRun, Load]) -> None:
 def test_an_inert_stop_is_called_out_and_its_position_closed_once(trading: tuple[EngineRun, Load], killed: str) -> None:
     engine, load = trading
     intent_id = opened(engine, load, inert=True)
-    engine.wait(lambda: watched(engine), 60, "the sentinel has prices")
+    engine.wait(lambda: watched(engine), 90, "the sentinel has prices")
     load.price("MSFT", "-6")
-    engine.wait(lambda: inert(engine, intent_id), 60, "the stop is called inert")
+    engine.wait(lambda: inert(engine, intent_id), 90, "the stop is called inert")
     if killed:
         kill_role(engine, killed)
     engine.wait(lambda: not engine.gateway_positions().get("MSFT"), 90, "the position is closed")

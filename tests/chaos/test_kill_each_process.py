@@ -21,13 +21,13 @@ def test_every_process_killed_in_turn_is_back_and_the_books_equal_the_gateways(t
     print(f"seed {SEED}")
     with EngineRun(tmp_path / "run", *BUSY) as engine:
         engine.wait_serving()
-        engine.wait(lambda: engine.orders(), 60, "the first order")
+        engine.wait(lambda: engine.orders(), 90, "the first order")
         roles = [one.role for one in engine.status().processes if one.role != "run.py"]
         random.shuffle(roles)
         for role in roles:
             old = kill_role(engine, role)
             engine.wait(
-                lambda role=role, old=old: engine.pids().get(role, old) != old, 30, f"{role} has another pid than {old}"
+                lambda role=role, old=old: engine.pids().get(role, old) != old, 90, f"{role} has another pid than {old}"
             )
             engine.wait_serving()
         settle(engine)
@@ -43,7 +43,7 @@ def test_run_py_killed_leaves_nothing_and_the_next_start_goes_on_from_there(tmp_
     engine.start()
     try:
         engine.wait_serving()
-        engine.wait(lambda: engine.orders(), 60, "the first order")
+        engine.wait(lambda: engine.orders(), 90, "the first order")
         first = set(engine.orders())
         old = engine.pids()
         assert engine.process is not None
@@ -51,7 +51,7 @@ def test_run_py_killed_leaves_nothing_and_the_next_start_goes_on_from_there(tmp_
         engine.process.wait()
         engine.process = None
         engine.start()
-        engine.wait(lambda: engine.status().pid != old["run.py"], 20, "a new guardian")
+        engine.wait(lambda: engine.status().pid != old["run.py"], 90, "a new guardian")
         engine.wait_serving()
         alive = {role: pid for role, pid in old.items() if runs(pid)}
         assert not alive, f"processes of the old run still run: {alive}"

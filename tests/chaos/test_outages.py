@@ -26,9 +26,9 @@ REST, FILL, PROFIT = "1", "-1", "6"
 @pytest.fixture(scope="module")
 def trading(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[EngineRun, Load]]:
     with EngineRun(tmp_path_factory.mktemp("outages") / "run", *QUIET, *FAST, *CALM) as engine:
-        engine.wait_serving(90)
+        engine.wait_serving()
         load = Load(engine, 1)
-        engine.wait(load.prices, 30, "the gateway serves")
+        engine.wait(load.prices, 90, "the gateway serves")
         yield engine, load
 
 
@@ -54,7 +54,7 @@ def live_and_die(load: Load, symbol: str = "MSFT") -> None:
 
 
 def check(engine: EngineRun, load: Load) -> None:
-    engine.wait(lambda: engine.gateway("clear"), 30, "the gateway's faults end")
+    engine.wait(lambda: engine.gateway("clear"), 90, "the gateway's faults end")
     settle(engine, load.published)
     assert_equal_to_the_gateway(engine)
     assert_one_outcome_each(engine, load.published)
@@ -62,7 +62,7 @@ def check(engine: EngineRun, load: Load) -> None:
 
 
 def session_ends(engine: EngineRun) -> None:
-    engine.wait(lambda: engine.status().gate.get("gate") != "open", 60, "the gate is shut")
+    engine.wait(lambda: engine.status().gate.get("gate") != "open", 90, "the gate is shut")
 
 
 DONE = ["Cancelled", "Filled", "Filled"]
@@ -120,9 +120,9 @@ def test_what_fills_while_the_engine_is_dead_is_known_after_its_next_start(tmp_p
     engine = EngineRun(tmp_path / "run", *QUIET, *FAST, *CALM)
     engine.start()
     try:
-        engine.wait_serving(90)
+        engine.wait_serving()
         load = Load(engine, 2)
-        engine.wait(load.prices, 30, "the gateway serves")
+        engine.wait(load.prices, 90, "the gateway serves")
         name = resting(engine, load)
         assert engine.process is not None
         engine.process.kill()
@@ -130,7 +130,7 @@ def test_what_fills_while_the_engine_is_dead_is_known_after_its_next_start(tmp_p
         live_and_die(load)
         assert [one["status"] for one in engine.gateway_orders()].count("Filled") == 2
         engine.start()
-        engine.wait_serving(90)
+        engine.wait_serving()
         check(engine, load)
         assert statuses(engine, name) == DONE
     finally:
@@ -141,9 +141,9 @@ def test_orders_and_ids_that_the_nightly_restart_took_back_are_given_up_and_the_
     tmp_path: Path,
 ) -> None:
     with EngineRun(tmp_path / "run", *QUIET, *FAST, *CALM) as engine:
-        engine.wait_serving(90)
+        engine.wait_serving()
         load = Load(engine, 3)
-        engine.wait(load.prices, 30, "the gateway serves")
+        engine.wait(load.prices, 90, "the gateway serves")
         kept = resting(engine, load, "SPY")
         live_and_die(load, "SPY")
         settle(engine, load.published)
@@ -156,7 +156,7 @@ def test_orders_and_ids_that_the_nightly_restart_took_back_are_given_up_and_the_
         assert len(taken_back) == len(refs) == 3
         session_ends(engine)
         engine.gateway("clear")
-        engine.wait(lambda: refs <= given_up(engine), 60, "what the gateway took back is given up")
+        engine.wait(lambda: refs <= given_up(engine), 90, "what the gateway took back is given up")
         after = resting(engine, load)
         live_and_die(load)
         check(engine, load)
@@ -164,7 +164,7 @@ def test_orders_and_ids_that_the_nightly_restart_took_back_are_given_up_and_the_
         assert statuses(engine, gone) == []
         assert {order["state"] for order in engine.orders().values() if order["signal_id"] == gone} == {"expired"}
         assert given_up(engine) == refs
-        engine.wait(lambda: cleared(engine) == refs, 60, "the divergences are over")
+        engine.wait(lambda: cleared(engine) == refs, 90, "the divergences are over")
 
 
 def given_up(engine: EngineRun) -> set[str]:

@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.process, pytest.mark.timeout(240)]
 
 MOMENTS = 20 if os.environ.get("APEX_CHAOS") else 4
 SEED = int(os.environ.get("APEX_SEED", "20260726"))
-QUICK = ("supervision.heartbeat_s=0.5", "supervision.dead_after_s=3", "supervision.backoff_s_max=0.1")
+QUICK = ("supervision.heartbeat_s=0.5", "supervision.dead_after_s=15", "supervision.backoff_s_max=0.1")
 
 
 def started_by(engine: EngineRun) -> set[psutil.Process]:
@@ -221,42 +221,42 @@ def test_status_says_why_each_actor_ended_last(tmp_path: Path) -> None:
         def last_exit(role: str) -> str:
             return {one.role: one.last_exit for one in engine.status().processes}[role]
 
-        engine.wait(lambda: last_exit("reconciler") == "dependency_down", 30, "the ledger seemed away to it")
+        engine.wait(lambda: last_exit("reconciler") == "dependency_down", 90, "the ledger seemed away to it")
         kill_role(engine, "evaluator")
-        engine.wait(lambda: last_exit("evaluator") == "crashed", 20, "killed")
+        engine.wait(lambda: last_exit("evaluator") == "crashed", 90, "killed")
         engine.wait_serving()
         settings = resolved(engine.settings, read_engine_file(engine.settings))
         with connect(settings.ledger.url, Purpose.TOOL, settings) as client:
             client.set(key(KeyType.LEASE, "allocator"), "1000000 somebody-else")
         Load(engine, SEED).signal()
-        engine.wait(lambda: last_exit("allocator") == "fenced", 20, "another writer holds its role")
+        engine.wait(lambda: last_exit("allocator") == "fenced", 90, "another writer holds its role")
         engine.wait_serving()
-        engine.wait(lambda: engine.outcomes(), 30, "its successor took the signal on")
+        engine.wait(lambda: engine.outcomes(), 90, "its successor took the signal on")
         assert_one_outcome_each(engine, ["s0001"])
         assert "epoch" in (engine.run_dir / "exits" / "allocator.json").read_text(), "the note names the epochs"
 
 
 def test_a_hung_peer_stalls_nobody_and_gets_what_it_is_owed_once_it_goes_on(tmp_path: Path) -> None:
     """More signals than the credit, the window and Thespian's own limit, while the broker is stopped."""
-    with EngineRun(tmp_path / "run", *QUIET) as engine:
+    with EngineRun(tmp_path / "run", *QUIET, "supervision.dead_after_s=300") as engine:  # it is not to be killed
         engine.wait_serving()
         load = Load(engine, SEED)
         load.prices()
         load.signal()
-        engine.wait(lambda: engine.outcomes(), 30, "the first signal's outcome")
+        engine.wait(lambda: engine.outcomes(), 90, "the first signal's outcome")
         before = engine.pids()
         os.kill(before["broker.paper"], signal.SIGSTOP)
         try:
             for _ in range(40):
                 load.signal()
             refusals = "credit_refused.broker.paper"
-            engine.wait(lambda: engine.status().counters.get("allocator", {}).get(refusals), 10, "its credit is spent")
+            engine.wait(lambda: engine.status().counters.get("allocator", {}).get(refusals), 60, "its credit is spent")
             # Its own sends to others go on, and so do its heartbeat and its health.
             written = engine.status().counters["allocator"][refusals]
-            engine.wait(lambda: engine.status().counters["allocator"][refusals] > written, 8, "the allocator goes on")
+            engine.wait(lambda: engine.status().counters["allocator"][refusals] > written, 60, "the allocator goes on")
         finally:
             os.kill(before["broker.paper"], signal.SIGCONT)
-        engine.wait(lambda: len(engine.outcomes()) == len(load.published), 60, "every signal has its outcome")
+        engine.wait(lambda: len(engine.outcomes()) == len(load.published), 90, "every signal has its outcome")
         assert engine.pids()["allocator"] == before["allocator"]
         assert engine.pids()["broker.paper"] == before["broker.paper"]
         settle(engine)
@@ -284,7 +284,7 @@ def test_on_the_polling_lifeline_kills_are_mended_and_with_run_py_everything_goe
         engine.wait_serving()
         for role in ("allocator", "market", "root"):
             old = kill_role(engine, role)
-            engine.wait(lambda role=role, old=old: engine.pids().get(role, old) not in (0, old), 30, f"another {role}")
+            engine.wait(lambda role=role, old=old: engine.pids().get(role, old) not in (0, old), 90, f"another {role}")
             engine.wait_serving()
         pids = engine.pids()
         assert engine.process is not None
@@ -293,7 +293,7 @@ def test_on_the_polling_lifeline_kills_are_mended_and_with_run_py_everything_goe
         engine.process = None
         outside = {"run.py", "redis.ledger", "redis.bus", "exchange", "gateway"}
         tree = {role: pid for role, pid in pids.items() if role not in outside}
-        engine.wait(lambda: not [pid for pid in tree.values() if runs(pid)], 5, "nothing of the tree is left")
+        engine.wait(lambda: not [pid for pid in tree.values() if runs(pid)], 60, "nothing of the tree is left")
         engine.start()
         engine.wait_serving()
         assert not [role for role, pid in pids.items() if runs(pid)], "the next start cleared the rest"

@@ -20,7 +20,7 @@ from tests.chaos.engine_process import EngineRun, kill_role, runs
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(240)]
 
-DEAD_AFTER_S = 5.0  # less, and a loaded machine makes a healthy actor look hung
+DEAD_AFTER_S = 15.0  # as in service: less, and a loaded machine makes a healthy actor look hung, and restarts it
 QUICK = (
     "supervision.heartbeat_s=0.5",
     f"supervision.dead_after_s={DEAD_AFTER_S}",
@@ -53,7 +53,7 @@ def replaced_after(engine: EngineRun, role: str) -> set[str]:
     """Kill the role; the roles of the tree that have another process once all serve again."""
     before = engine.pids()
     old = kill_role(engine, role)
-    engine.wait(lambda: engine.pids().get(role, old) not in (0, old), 30, f"{role} has another pid than {old}")
+    engine.wait(lambda: engine.pids().get(role, old) not in (0, old), 90, f"{role} has another pid than {old}")
     engine.wait_serving()
     after = engine.pids()
     return {name for name, pid in before.items() if after.get(name) != pid}
@@ -85,7 +85,7 @@ def test_a_killed_supervisor_takes_its_children_along_and_comes_back_with_them(e
 def test_sigterm_ends_a_leaf_as_a_kill_does_and_it_comes_back(engine: EngineRun) -> None:
     old = engine.pids()["allocator"]
     os.kill(old, signal.SIGTERM)
-    engine.wait(lambda: engine.pids()["allocator"] not in (0, old), 20, "another allocator")
+    engine.wait(lambda: engine.pids()["allocator"] not in (0, old), 90, "another allocator")
     engine.wait_serving()
     assert reports(engine)["allocator"].last_exit == "crashed"
 
@@ -93,7 +93,7 @@ def test_sigterm_ends_a_leaf_as_a_kill_does_and_it_comes_back(engine: EngineRun)
 def test_a_hung_supervisor_is_killed_by_its_parents_heartbeat(engine: EngineRun) -> None:
     before = engine.pids()
     os.kill(before["execution"], signal.SIGSTOP)
-    engine.wait(lambda: engine.pids()["execution"] not in (0, before["execution"]), 30, "another execution supervisor")
+    engine.wait(lambda: engine.pids()["execution"] not in (0, before["execution"]), 90, "another execution supervisor")
     engine.wait_serving()
     assert not runs(before["allocator"]), "its children went with it"
     assert reports(engine)["execution"].last_exit == "killed_hung"
@@ -101,13 +101,13 @@ def test_a_hung_supervisor_is_killed_by_its_parents_heartbeat(engine: EngineRun)
 
 def test_a_root_stopped_for_a_while_kills_nobody_when_it_goes_on(engine: EngineRun) -> None:
     """It has not heard its children's answers meanwhile; that is not their fault."""
-    engine.wait(lambda: all(one.last_beat_age_s is not None for one in tree(engine)), 20, "every beat is known")
+    engine.wait(lambda: all(one.last_beat_age_s is not None for one in tree(engine)), 90, "every beat is known")
     before = engine.pids()
     os.kill(before["root"], signal.SIGSTOP)
-    time.sleep(DEAD_AFTER_S + 1.0)  # the guardian allows two more
+    time.sleep(DEAD_AFTER_S + 1.0)  # the guardian allows five more
     os.kill(before["root"], signal.SIGCONT)
     answered_again = {"market", "execution", "research"}
-    engine.wait(lambda: fresh(engine, answered_again), 20, "the root's children have answered again")
+    engine.wait(lambda: fresh(engine, answered_again), 90, "the root's children have answered again")
     assert engine.pids() == before
 
 
@@ -127,7 +127,7 @@ def test_run_py_stopped_for_a_while_kills_nobody_when_it_goes_on(engine: EngineR
     time.sleep(DEAD_AFTER_S + 3.0)
     os.kill(before["run.py"], signal.SIGCONT)
     written = engine.output().count("processes run")
-    engine.wait(lambda: engine.output().count("processes run") > written + 1, 30, "run.py looks at its engine again")
+    engine.wait(lambda: engine.output().count("processes run") > written + 1, 90, "run.py looks at its engine again")
     assert engine.pids() == before
 
 
@@ -135,7 +135,7 @@ def test_run_py_stopped_for_a_while_kills_nobody_when_it_goes_on(engine: EngineR
 def test_sigterm_to_root_or_admin_brings_the_whole_engine_back(engine: EngineRun, role: str) -> None:
     before = engine.pids()
     os.kill(before[role], signal.SIGTERM)
-    engine.wait(lambda: engine.pids().get("root") not in (0, None, before["root"]), 30, "another root")
+    engine.wait(lambda: engine.pids().get("root") not in (0, None, before["root"]), 90, "another root")
     engine.wait_serving()
     after = engine.pids()
     assert {name for name, pid in before.items() if after[name] == pid} == OUTSIDE & set(before)
@@ -145,7 +145,7 @@ def test_sigterm_to_root_or_admin_brings_the_whole_engine_back(engine: EngineRun
 def test_a_hung_root_is_killed_by_run_py_and_the_engine_started_anew(engine: EngineRun) -> None:
     before = engine.pids()
     os.kill(before["root"], signal.SIGSTOP)
-    engine.wait(lambda: engine.pids().get("root") not in (0, None, before["root"]), 30, "another root")
+    engine.wait(lambda: engine.pids().get("root") not in (0, None, before["root"]), 90, "another root")
     engine.wait_serving()
     left = {role: pid for role, pid in before.items() if role not in OUTSIDE and runs(pid)}
     assert not left
@@ -173,7 +173,7 @@ def test_the_ledgers_death_counts_against_nobodys_budget(tmp_path: Path) -> None
         before = engine.pids()
         for _ in range(3):
             old = kill_role(engine, "redis.ledger")
-            engine.wait(lambda old=old: engine.pids()["redis.ledger"] != old, 20, "another ledger server")
+            engine.wait(lambda old=old: engine.pids()["redis.ledger"] != old, 90, "another ledger server")
             engine.wait_serving()
         after = engine.pids()
         for role in ("root", "market", "execution", "brokers", "research"):

@@ -32,7 +32,7 @@ class MadeRun(EngineRun):
         """Ctrl-C goes to everybody in the terminal's foreground: to make and to what it runs."""
         if self.process is not None and self.process.poll() is None:
             os.kill(self.status().pid, 2)
-            self.process.wait(15)
+            self.process.wait(60)
         code, self.process = (self.process.returncode if self.process else 0), None
         return code
 
@@ -52,5 +52,5 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MadeRun]:
     """A running engine that has had a fill."""
     with MadeRun(tmp_path_factory.mktemp("contract") / "run", "momentum.threshold_bps=1") as running:
         running.wait_serving()
-        running.wait(lambda: "filled" in {row["state"] for row in running.orders().values()}, 60, "a fill")
+        running.wait(lambda: "filled" in {row["state"] for row in running.orders().values()}, 90, "a fill")
         yield running

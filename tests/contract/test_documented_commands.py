@@ -79,7 +79,7 @@ def test_the_engine_survived_its_documentation(engine: MadeRun) -> None:
     def by_hand() -> list[object]:
         return [one["outcome"] for name, one in engine.outcomes().items() if name.startswith(("hello-", "doc-"))]
 
-    engine.wait(lambda: len(by_hand()) >= 2, 40, "an outcome for each documented signal")
+    engine.wait(lambda: len(by_hand()) >= 2, 90, "an outcome for each documented signal")
 
 
 def test_no_command_of_ours_hides_in_a_block_that_is_not_run() -> None:

@@ -333,8 +333,8 @@ def test_a_running_engine_shows_rows_cycles_opportunities_latencies_and_alarms(
     engine: MadeRun, command: Command, tmp_path: Path
 ) -> None:
     at = ("--set", f"run.run_dir={engine.run_dir}")
-    engine.wait(lambda: json.loads(command("opportunities", "--json", *at)[1])["opportunities"] > 0, 60, "one")
-    engine.wait(lambda: "3 frame to told" in command("latency", *at)[1], 60, "what it took, on the board")
+    engine.wait(lambda: json.loads(command("opportunities", "--json", *at)[1])["opportunities"] > 0, 90, "one")
+    engine.wait(lambda: "3 frame to told" in command("latency", *at)[1], 90, "what it took, on the board")
     row = json.loads(command("book", "BTCUSDT", "--json", *at)[1])
     assert float(row["bid"]) < float(row["ask"])
     assert row["connection"]["role"] == "feed.spot.0"

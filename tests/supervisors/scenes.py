@@ -201,10 +201,10 @@ def hostile_packets(stage: Stage) -> Any:
     ports = [stage.port, address.addressDetails.sockname[1]]
     for port in ports:
         for packet in packets:
-            with socket.create_connection(("127.0.0.1", port), 5) as connection:
+            with socket.create_connection(("127.0.0.1", port), 30) as connection:
                 connection.sendall(packet)
                 connection.shutdown(socket.SHUT_WR)
-                connection.settimeout(5)
+                connection.settimeout(30)
                 while connection.recv(4096):
                     pass
     refused = stage.ask_child(0, "packets_refused")

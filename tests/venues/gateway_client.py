@@ -15,7 +15,7 @@ import pytest
 from ib_insync import IB, Contract, LimitOrder, MarketOrder, Order, Stock, StopOrder, Trade
 
 T = TypeVar("T")
-WAIT_S_MAX = 20.0
+WAIT_S_MAX = 60.0
 
 
 _OPENED: list[IB] = []
@@ -53,7 +53,7 @@ async def until(what: str, condition: Callable[[], object], within_s: float = WA
 async def connect(port: int, client_id: int = 7) -> IB:
     ib = IB()
     _OPENED.append(ib)
-    await ib.connectAsync("127.0.0.1", port, clientId=client_id, timeout=15)
+    await ib.connectAsync("127.0.0.1", port, clientId=client_id, timeout=60)
     return ib
 
 

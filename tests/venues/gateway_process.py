@@ -135,7 +135,7 @@ class GatewayProcess:
     def status(self) -> dict[str, Any]:
         return self.control({"cmd": "status"})
 
-    def wait_for(self, what: str, condition: Any, within_s: float = 20.0) -> Any:
+    def wait_for(self, what: str, condition: Any, within_s: float = 60.0) -> Any:
         """Ask `condition(self)` until it is true; fail, saying `what`, after the bound."""
         deadline = time.monotonic() + within_s
         while not (value := condition(self)):

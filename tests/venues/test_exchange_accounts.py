@@ -18,7 +18,7 @@ from tests.venues.exchange_process import ExchangeProcess, wait_until
 
 pytestmark = pytest.mark.process
 
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 # All symbols there are: so a listener sees every update id, and misses none but to a fault.
 ALL = ("btcusdt@bookTicker", "ethusdt@bookTicker", "ethbtc@bookTicker")
 CLOSED = (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.ERROR)
@@ -269,6 +269,8 @@ def test_what_a_half_open_connection_does_not_hear_is_counted_as_lost_to_it(exch
 def test_frames_of_streams_that_were_left_again_stay_accounted_for(exchange: ExchangeProcess) -> None:
     async def check() -> None:
         async with listening(exchange, *ALL) as listener:
+            # Until each has spoken: a stream without a frame is not in the account at all.
+            await listener.until(lambda: len({frame["s"] for frame in listener.frames()}) == len(ALL))
             await listener.ws.send_json({"method": "UNSUBSCRIBE", "params": [ALL[0]], "id": 7})
             await listener.until(lambda: any('"id":7' in str(one.data) for one in listener.messages))
             await listener.hear(20)

@@ -16,7 +16,7 @@ from tests.venues.exchange_process import ExchangeProcess, wait_until
 pytestmark = pytest.mark.process
 
 NAME = "币安人生USDT"
-PATIENCE_S = 15.0
+PATIENCE_S = 60.0
 
 
 @pytest.fixture(scope="module")

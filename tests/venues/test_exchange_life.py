@@ -20,7 +20,7 @@ from tests.venues.exchange_process import ROOT, ExchangeProcess, wait_until
 from venues.exchange.settings import ExchangeSettings, SettingsError
 from venues.exchange.state import ID_BLOCK, OpportunityLedger, StateError, StateFolder
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 FAST = ["--rate", "2000", "--symbols", "9", "--opportunity-every-s", "0.2", "--opportunity-ms", "80"]
 
 

@@ -28,7 +28,7 @@ FRAME = re.compile(
     r'\{"stream":"btcusdt@bookTicker","data":\{"u":\d+,"s":"BTCUSDT","b":"\d+\.\d{8}","B":"\d+\.\d{8}",'
     r'"a":"\d+\.\d{8}","A":"\d+\.\d{8}"\}\}'
 )
-PATIENCE_S = 15.0
+PATIENCE_S = 60.0
 
 
 @pytest.fixture(scope="module")

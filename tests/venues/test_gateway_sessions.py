@@ -283,7 +283,7 @@ def test_it_announces_its_ports_and_ends_cleanly_on_sigterm(tmp_path: Path) -> N
     client.sync()
     started = time.monotonic()
     assert gateway.stop() == 0
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 30
     while (client.next()) is not None:
         pass
     client.close()

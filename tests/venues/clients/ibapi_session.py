@@ -17,7 +17,7 @@ from ibapi.execution import ExecutionFilter
 from ibapi.order import Order
 from ibapi.wrapper import EWrapper
 
-WAIT_S_MAX = 30.0
+WAIT_S_MAX = 60.0
 FAR = 1e300
 
 

@@ -13,7 +13,7 @@ import logging
 import sys
 import time
 
-WAIT_S_MAX = 30.0
+WAIT_S_MAX = 60.0
 SESSION_S_MAX = 90.0
 FAR = 1e300
 
