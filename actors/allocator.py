@@ -196,7 +196,7 @@ class Allocator:
                     return state, ()
                 return msgspec.structs.replace(state, gate_session="", gate_expires_ns=0), ()
             case Recovered():
-                return state, ()
+                return state, self._pass_rate_again(state)
             case _:
                 assert_never(body)
 
@@ -290,6 +290,13 @@ class Allocator:
                 text = f"{in_row} signals in a row went nowhere, the last by guard {outcome.guard}"
                 effects.append(RaiseAlarm("pass_rate", Severity.WARNING, text))
         return msgspec.structs.replace(state, outcomes=outcomes, refused_in_row=in_row), tuple(effects)
+
+    def _pass_rate_again(self, state: AllocatorState) -> tuple[Effect, ...]:
+        """Alarms die with the incarnation that raised them; what stands is raised anew."""
+        if state.refused_in_row < self.settings.refused_in_row_max:
+            return ()
+        text = f"{state.refused_in_row} signals in a row went nowhere, before a restart"
+        return (RaiseAlarm("pass_rate", Severity.WARNING, text),)
 
     def _intent_outcome(self, state: AllocatorState, told: IntentOutcome) -> Reduced:
         if told.signal_id not in state.awaiting:

@@ -103,14 +103,14 @@ class Book:
 
     def _audited(self, state: BookState, audit: AuditFinished) -> Reduced:
         counted = Count("audited_rows", audit.checked)
-        if audit.mismatched == state.mismatched:
-            return state, (counted,)
+        text = f"rows that stood still say otherwise than the venue: {_names(audit.mismatched)}"
+        alarm = RaiseAlarm(AUDIT_ALARM, Severity.CRITICAL, text)
+        if audit.mismatched == state.mismatched:  # known, but maybe to an earlier incarnation: alarms die with theirs
+            return state, (counted, alarm) if audit.mismatched else (counted,)
         fresh = [name for name in audit.mismatched if name not in state.mismatched]
         advanced = msgspec.structs.replace(state, mismatched=audit.mismatched, mismatches=state.mismatches + len(fresh))
         if not audit.mismatched:
             return advanced, (counted, ClearAlarm(AUDIT_ALARM))
-        text = f"rows that stood still say otherwise than the venue: {_names(audit.mismatched)}"
-        alarm = RaiseAlarm(AUDIT_ALARM, Severity.CRITICAL, text)
         return advanced, (counted, Count("audit_mismatches", len(fresh)), alarm, AppendLine("incidents", audit))
 
 

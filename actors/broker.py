@@ -264,6 +264,7 @@ def _session_opened(turn: Turn, opened: SessionOpened) -> None:
         turn.alarm("account", Severity.CRITICAL, text)
         turn.count("wrong_account")
         return
+    turn.effects.append(ClearAlarm("account"))
     turn.session = Session(opened.session_id, opened.account, opened.client_id)
     session_began(turn)
     turn.gate = None

@@ -14,7 +14,7 @@ from actors.broker_readback import read_back
 from actors.broker_state import EarlyCommission, Family, Order, Surfaced
 from actors.broker_turn import Turn
 from actors.broker_vanished import clear_vanished, heard_of, note_unlisted
-from actors.effects import Drive, RaiseAlarm, Severity
+from actors.effects import ClearAlarm, Drive, RaiseAlarm, Severity
 from actors.external_orders import external_key
 from actors.messages import (
     CancelVenueOrder,
@@ -45,6 +45,10 @@ def fold_read(turn: Turn, read: VenueRead) -> None:
         note_unlisted(turn, read)
         clear_vanished(turn)
         turn.read_session = read.session_id
+        # The venue's whole records are the word on both: on each order, and on whether another's is there still.
+        turn.effects.append(ClearAlarm("venue_error"))
+        if not turn.strangers:
+            turn.effects.append(ClearAlarm("external_order"))
 
 
 def fold_report(turn: Turn, report: OrderReported, listed: bool = False) -> None:
@@ -193,6 +197,7 @@ def _stranger(turn: Turn, client_order_id: str, perm_id: int, what: str) -> None
     if parsed is None or parsed.fund_tag != ids.fund_tag(turn.settings.fund):
         turn.count("external")
         text = f"{what}, permId {perm_id}, reference {client_order_id!r}: not ours, left alone"
+        turn.strangers += 1
         turn.alarm("external_order", Severity.WARNING, text)
     elif parsed.family in turn.done:
         turn.count("report_of_pruned")
@@ -269,7 +274,8 @@ def _surfaced(turn: Turn, order: Order) -> None:
     An exit is adopted in any case: whether it is needed, `broker_exits` says.
     """
     turn.count("surfaced")
-    turn.alarm("surfaced", Severity.CRITICAL, f"{order.client_order_id} had expired here and is {order.state} there")
+    text = f"{order.client_order_id} had expired here and is {order.state} there"
+    turn.alarm("surfaced", Severity.CRITICAL, text, for_a_person=True)
     cancels = turn.settings.surfaced is Surfaced.CANCEL and order.leg is Leg.ENTRY
     if cancels and order.may_trade and turn.session is not None:
         command = CancelVenueOrder(turn.session.session_id, order.client_order_id, order.venue_order_id)

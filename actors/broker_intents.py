@@ -387,7 +387,8 @@ def _resend(turn: Turn, family: Family, session: Session) -> None:
 def _give_up(turn: Turn, family: Family, evidence: str) -> None:
     intent = family.intent
     turn.count("expired_unresolved")
-    turn.alarm("intent_expired", Severity.CRITICAL, f"{intent.intent_id} {intent.symbol} given up: {evidence}")
+    text = f"{intent.intent_id} {intent.symbol} given up: {evidence}"
+    turn.alarm("intent_expired", Severity.CRITICAL, text, for_a_person=True)
     family = _moved(turn, family, OrderEvent.ABSENT, _named(family, UNRESOLVED))
     if not family.outcome_given:
         figures = {"evidence": evidence}

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from actors.effects import Effect, Severity
+from actors.effects import ClearAlarm, Effect, Severity
 from actors.messages import (
     Envelope,
     HaltChanged,
@@ -159,6 +159,8 @@ def _handle(turn: Turn, body: SpotInput, correlation_id: str) -> None:
             pass  # what time alone changes is looked at after every input
         case Recovered():
             turn.lose_session()
+            if turn.diverged:
+                turn.alarm("spot_diverged", Severity.CRITICAL, turn.diverged)
         case _:
             assert_never(body)
 
@@ -194,5 +196,6 @@ def _session_opened(turn: Turn, opened: SpotSessionOpened) -> None:
         turn.alarm("spot_account", Severity.CRITICAL, text)
         turn.count("wrong_account")
         return
+    turn.effects.append(ClearAlarm("spot_account"))
     turn.account = opened.account
     turn.session = SpotSession(opened.session_id, opened.account)

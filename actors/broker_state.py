@@ -335,6 +335,8 @@ class OrderView(msgspec.Struct, frozen=True, gc=False):
     perm_id: int
     placed_ns: int
     since_ns: int
+    history: tuple[Transition, ...] = ()
+    """The states that it entered, oldest first: the last `broker_turn.TRANSITIONS_KEPT`; all are in the journal."""
 
 
 class PositionView(msgspec.Struct, frozen=True, gc=False):

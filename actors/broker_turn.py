@@ -125,6 +125,8 @@ class Turn:
         self.uptime = state.uptime
         self.away_since_ns = state.away_since_ns
         self._touched: dict[str, None] = {}
+        self.strangers = 0
+        """Orders and executions of nobody here that this input named."""
 
     # ---- effects
 
@@ -132,9 +134,9 @@ class Turn:
         """Add to a counter."""
         self.effects.append(Count(name, by))
 
-    def alarm(self, name: str, severity: Severity, text: str) -> None:
-        """Raise an alarm."""
-        self.effects.append(RaiseAlarm(name, severity, text))
+    def alarm(self, name: str, severity: Severity, text: str, for_a_person: bool = False) -> None:
+        """Raise an alarm; `for_a_person`: it stands until one has acknowledged it."""
+        self.effects.append(RaiseAlarm(name, severity, text, for_a_person))
 
     def owe(self, target: str, body: AnyMessage, correlation_id: str = "") -> None:
         """Owe a message; an empty target is nobody, who asked for nothing."""
@@ -153,7 +155,7 @@ class Turn:
     def incident(self, kind: str, subject: str, evidence: str) -> None:
         """Record something that must not be, once, with an alarm; said again, it is only counted."""
         if self.record(kind, subject, evidence):
-            self.alarm(f"incident.{kind}", Severity.CRITICAL, f"{subject}: {evidence}")
+            self.alarm(f"incident.{kind}", Severity.CRITICAL, f"{subject}: {evidence}", for_a_person=True)
 
     def record(self, kind: str, subject: str, evidence: str) -> bool:
         """Write the line for people; False where just this is written already, and then it is only counted."""
@@ -388,6 +390,7 @@ class Turn:
             perm_id=order.perm_id,
             placed_ns=family.placed_ns,
             since_ns=order.since_ns,
+            history=order.transitions,
         )
         self.effects.append(Project("orders", "all", order.client_order_id, view))
 

@@ -14,7 +14,8 @@ from typing import Generic, TypeVar
 import msgspec
 
 from actors.effects import Effect, Send
-from actors.messages import Acknowledged, Envelope
+from actors.kept_alarms import Kept, KeptAlarm, acknowledge, keep
+from actors.messages import Acknowledged, AlarmAcknowledged, Envelope
 from actors.role import Role
 
 S = TypeVar("S")
@@ -28,13 +29,15 @@ class OutboxFull(RuntimeError):
 
 
 class Core(msgspec.Struct, Generic[S], frozen=True, gc=False):
-    """Everything an actor is: its role's state, what it owes to whom, and what it has accepted from whom."""
+    """Everything an actor is: its role's state, what it owes to whom, what it has accepted from whom, and what
+    waits for a person (`alarms`)."""
 
     seq: int
     role: S
     outbox: Mapping[str, tuple[Envelope, ...]]
     sent: Mapping[str, int]
     accepted: Mapping[str, int]
+    alarms: Mapping[str, KeptAlarm] = {}
 
 
 class Admission(enum.Enum):
@@ -79,9 +82,14 @@ def advance(role: Role[S], core: Core[S], envelope: Envelope, now_ns: int, epoch
     """
     if isinstance(envelope.body, Acknowledged):
         return Step(core=_trim(core, envelope.source, envelope.body.delivery_seq), effects=(), owed=())
+    if isinstance(envelope.body, AlarmAcknowledged):
+        kept, told = acknowledge(core.alarms, envelope.body)
+        return Step(core=_with_alarms(core, kept), effects=told, owed=())
     state, effects = role.reduce(core.role, envelope, now_ns)
     owed_sends = [effect for effect in effects if isinstance(effect, Send) and effect.owed]
-    if state is core.role and not owed_sends and envelope.delivery_seq == 0:
+    alarms, made_room = keep(core.alarms, effects, now_ns)
+    effects = (*effects, *made_room) if made_room else effects
+    if state is core.role and alarms is core.alarms and not owed_sends and envelope.delivery_seq == 0:
         return Step(core=core, effects=effects, owed=())
     seq = core.seq + 1
     accepted = core.accepted
@@ -89,8 +97,12 @@ def advance(role: Role[S], core: Core[S], envelope: Envelope, now_ns: int, epoch
         accepted = {**accepted, envelope.source: envelope.delivery_seq}
     outbox, sent, owed = _owe(role.name, core, owed_sends, envelope, seq, now_ns, epoch)
     others = tuple(effect for effect in effects if not (isinstance(effect, Send) and effect.owed))
-    advanced = Core(seq=seq, role=state, outbox=outbox, sent=sent, accepted=accepted)
+    advanced = Core(seq=seq, role=state, outbox=outbox, sent=sent, accepted=accepted, alarms=alarms)
     return Step(core=advanced, effects=others, owed=owed)
+
+
+def _with_alarms(core: Core[S], kept: Kept) -> Core[S]:
+    return core if kept is core.alarms else msgspec.structs.replace(core, seq=core.seq + 1, alarms=kept)
 
 
 def _trim(core: Core[S], target: str, delivery_seq: int) -> Core[S]:

@@ -91,17 +91,23 @@ class Count(msgspec.Struct, frozen=True, gc=False):
 
 
 class RaiseAlarm(msgspec.Struct, frozen=True, gc=False):
-    """Set an alarm; raising one that stands updates its text and its count."""
+    """Set an alarm; raising one that stands updates its text and its count.
+
+    `for_a_person`: what it tells of has happened, and no later fact undoes it. It stands until a person acknowledges it
+    (or the role clears it), as part of the actor's state: through a crash, a restart and the loss of the bus.
+    """
 
     name: str
     severity: Severity
     text: str
+    for_a_person: bool = False
 
 
 class ClearAlarm(msgspec.Struct, frozen=True, gc=False):
-    """The condition is over; clearing what is not raised is no error."""
+    """The condition is over; clearing what is not raised is no error. `why`: a person's word, where that cleared it."""
 
     name: str
+    why: str = ""
 
 
 class LatchHalt(msgspec.Struct, frozen=True, gc=False):

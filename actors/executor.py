@@ -291,7 +291,7 @@ class _Turn:
 
     def _stop(self, text: str) -> None:
         self.change(breaker=trip(self.state.breaker, f"surfaced: {text}", self.now_ns))
-        self.effects.append(RaiseAlarm(SURFACED_ALARM, Severity.CRITICAL, text))
+        self.effects.append(RaiseAlarm(SURFACED_ALARM, Severity.CRITICAL, text, for_a_person=True))
         self._show_breaker()
 
     # ---- its end
@@ -323,7 +323,7 @@ class _Turn:
         self._record(outcome, work)
         if outcome.end is CycleEnd.HELD:
             text = f"{attempt_id} keeps {outcome.figures}: {outcome.guard}"
-            self.effects.append(RaiseAlarm(HELD_ALARM, Severity.CRITICAL, text))
+            self.effects.append(RaiseAlarm(HELD_ALARM, Severity.CRITICAL, text, for_a_person=True))
         if breaker.tripped and not state.breaker.tripped:
             self._show_breaker()
 

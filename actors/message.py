@@ -34,6 +34,19 @@ class Acknowledged(Message, frozen=True):
     delivery_seq: int
 
 
+class AlarmAcknowledged(Message, frozen=True):
+    """A person has looked at an alarm that waits for one, as it stood when it was raised last (`raised_ns`).
+
+    One raised again since then stands on: its newer text has not been seen.
+    """
+
+    name: str
+    raised_ns: int
+    why: str
+    by: str
+    at_ns: int
+
+
 class HaltChanged(Message, frozen=True):
     """The halt latch was read and differs from what this actor last knew. Empty `reason`: cleared.
 

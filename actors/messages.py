@@ -41,6 +41,7 @@ from actors.market_messages import (
 )
 from actors.message import (
     Acknowledged,
+    AlarmAcknowledged,
     HaltChanged,
     Message,
     Recovered,
@@ -134,6 +135,7 @@ from actors.venue_messages import (
 
 __all__ = [
     "Acknowledged",
+    "AlarmAcknowledged",
     "AnyMessage",
     "AuditFinished",
     "BookStatus",
@@ -247,6 +249,7 @@ AnyMessage = (
     Recovered
     | TimerFired
     | Acknowledged
+    | AlarmAcknowledged
     | HaltChanged
     | Signal
     | SignalReceived

@@ -12,6 +12,7 @@ from typing import Protocol
 import msgspec
 
 from actors.effects import AppendLine, Publish, Severity
+from actors.kept_alarms import KeptAlarm
 from actors.messages import AnyMessage, Envelope
 
 
@@ -104,8 +105,11 @@ class Alarms(Protocol):
     def raise_alarm(self, name: str, severity: Severity, text: str) -> None:
         """Set or update."""
 
-    def clear_alarm(self, name: str) -> None:
-        """Clear."""
+    def clear_alarm(self, name: str, why: str = "") -> None:
+        """Clear; `why`: a person's word."""
+
+    def keep_alarm(self, name: str, kept: KeptAlarm) -> None:
+        """Set or update one that waits for a person, as the actor's state has it."""
 
 
 class Latch(Protocol):

@@ -163,6 +163,8 @@ class Reconciler:
 
     def _recovered(self, state: ReconcilerState, epoch: int, now_ns: int) -> Reduced:
         effects: list[Effect] = [alarm_of(tracked) for tracked in state.findings.values()]
+        if state.epoch and not state.gate_open:
+            effects.append(RaiseAlarm("gate", Severity.WARNING, "shut: it was before a restart"))
         # What this incarnation has not read itself it does not vouch for.
         recovered = msgspec.structs.replace(state, epoch=epoch, gate_open=False, read_ns=0, read_full_ns=0, absences={})
         if state.session_id:

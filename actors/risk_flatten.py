@@ -168,7 +168,7 @@ def _told_over(state: RiskState, symbol: str, book: _Book) -> tuple[RiskState, t
                 f"{symbol}: {_shown(qty)} more closed than the bracket held; a stop filled while an exit was under way"
             )
             line = IncidentRecorded("over_closed", bracket_id, text)
-            alarm = RaiseAlarm(f"over_closed.{bracket_id}", Severity.CRITICAL, text)
+            alarm = RaiseAlarm(f"over_closed.{bracket_id}", Severity.CRITICAL, text, for_a_person=True)
             effects += [alarm, AppendLine("incidents", line), Count("over_closed")]
     return state, tuple(effects)
 

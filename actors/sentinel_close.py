@@ -225,7 +225,7 @@ def overshot(state: SentinelState, close: Close) -> tuple[Close, tuple[Effect, .
         return close, ()
     text = f"{close.symbol}: {over_qty} (1e-8) more was closed than the bracket held: a fill came after its cancel"
     line = IncidentRecorded("closed_twice", close.stop_id, text)
-    alarm = RaiseAlarm(f"closed_twice.{close.symbol}", Severity.CRITICAL, text)
+    alarm = RaiseAlarm(f"closed_twice.{close.symbol}", Severity.CRITICAL, text, for_a_person=True)
     return msgspec.structs.replace(close, over_qty=over_qty), (
         alarm,
         AppendLine("incidents", line),
@@ -236,5 +236,6 @@ def overshot(state: SentinelState, close: Close) -> tuple[Close, tuple[Effect, .
 def _fail(close: Close, text: str) -> Stepped:
     failed = msgspec.structs.replace(close, stage=Stage.FAILED, text=text)
     line = IncidentRecorded("close_failed", close.stop_id, text)
-    alarm = RaiseAlarm(f"close_failed.{close.symbol}", Severity.CRITICAL, f"{close.stop_id}: {text}")
+    told = f"{close.stop_id}: {text}"
+    alarm = RaiseAlarm(f"close_failed.{close.symbol}", Severity.CRITICAL, told, for_a_person=True)
     return failed, (alarm, AppendLine("incidents", line), Count("close_failed"))

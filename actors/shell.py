@@ -83,6 +83,8 @@ class Shell(Generic[S]):
         self.epoch = self.ports.ledger.acquire()
         self.core = self._fold_ledger()
         self._snapshot_seq = self.core.seq - self.replayed
+        for name, kept in self.core.alarms.items():
+            self.ports.alarms.keep_alarm(name, kept)
         self.take(self._local("shell", Recovered(self.epoch)))
         for target in self.core.outbox:
             self._pump(target)
@@ -222,9 +224,13 @@ class Shell(Generic[S]):
             case Count(name=name, by=by):
                 self.count(name, by)
             case RaiseAlarm(name=name, severity=severity, text=text):
-                ports.alarms.raise_alarm(name, severity, text)
-            case ClearAlarm(name=name):
-                ports.alarms.clear_alarm(name)
+                kept = self.core.alarms.get(name) if effect.for_a_person else None
+                if kept is not None:
+                    ports.alarms.keep_alarm(name, kept)
+                else:
+                    ports.alarms.raise_alarm(name, severity, text)
+            case ClearAlarm(name=name, why=why):
+                ports.alarms.clear_alarm(name, why)
             case LatchHalt(reason=reason, flatten=flatten):
                 assert ports.latch is not None, "no latch in this host"
                 ports.latch.latch(reason, flatten)

@@ -32,6 +32,7 @@ class _StoredCore(msgspec.Struct, frozen=True):
     outbox: msgspec.Raw
     sent: msgspec.Raw
     accepted: msgspec.Raw
+    alarms: msgspec.Raw = msgspec.Raw(b"{}")
 
 
 class SnapshotDamaged(ValueError):

@@ -65,9 +65,9 @@ class Turn:
         """Add one to a counter."""
         self.effects.append(Count(name))
 
-    def alarm(self, name: str, severity: Severity, text: str) -> None:
-        """Raise an alarm."""
-        self.effects.append(RaiseAlarm(name, severity, text))
+    def alarm(self, name: str, severity: Severity, text: str, for_a_person: bool = False) -> None:
+        """Raise an alarm; `for_a_person`: it stands until one has acknowledged it."""
+        self.effects.append(RaiseAlarm(name, severity, text, for_a_person))
 
     def owe(self, body: AnyMessage, correlation_id: str = "") -> None:
         """Owe the executor a message."""
@@ -81,7 +81,7 @@ class Turn:
             return
         self.incidents = (*self.incidents, noted)[-self.settings.incidents_max :]
         self.effects.append(AppendLine("incidents", IncidentRecorded(kind, subject, evidence)))
-        self.alarm(f"incident.{kind}", Severity.CRITICAL, f"{subject}: {evidence}")
+        self.alarm(f"incident.{kind}", Severity.CRITICAL, f"{subject}: {evidence}", for_a_person=True)
 
     # ---- orders
 

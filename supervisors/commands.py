@@ -20,7 +20,7 @@ from actors.signal_form import SignalFormError, parse_signal
 from config.schema import Settings
 from supervisors.run_files import read_engine_file, resolved
 from supervisors.spec import ChildSpec
-from supervisors.status import EngineStatus, read_status
+from supervisors.status import ActorAlarm, EngineStatus, read_status
 from supervisors.tree import build_tree
 
 
@@ -57,8 +57,12 @@ def render_status(status: EngineStatus) -> str:
             f"{one.role:<18}{one.pid:>8}  {one.parent:<14}{one.state:<10}"
             f"{one.restarts:>8}{one.incarnation:>13}{beat:>8}"
         )
-    lines += [f"ALARM {one.role}: {one.alarm.name}: {one.alarm.text}" for one in status.alarms]
+    lines += [f"ALARM {one.role}: {one.alarm.name}{_waits(one)}: {one.alarm.text}" for one in status.alarms]
     return "\n".join(lines)
+
+
+def _waits(one: ActorAlarm) -> str:
+    return " (until acknowledged: run.py alarms --ack)" if one.alarm.for_a_person else ""
 
 
 def send_signals(settings: Settings, path: str) -> str:

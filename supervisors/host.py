@@ -18,12 +18,14 @@ from typing import Any
 
 from loguru import logger
 
+from actors.adapters.acknowledged import AcknowledgedFile
 from actors.adapters.alarms import AlarmTable
 from actors.adapters.assembly import Assembly, BeatReturned, BuildContext, Builder
 from actors.adapters.clock import SystemClock
 from actors.adapters.health import HealthBoard, HealthReport
 from actors.adapters.identity import IdentityFile
 from actors.adapters.logs import log_to_file
+from actors.kept_alarms import is_seen
 from actors.messages import AnyMessage, HaltChanged
 from actors.ports import Fenced, LedgerAway, Ports
 from actors.shell import Shell
@@ -160,6 +162,7 @@ class ActorHost(CrashOnlyActor):
         self._health = HealthBoard(context.settings)
         self._assembly = assembly = self._build(start)
         self._alarms = AlarmTable(role, self._clock, self._health)
+        self._words = AcknowledgedFile(context.run_dir)
         self._named_timers = HostTimers(self)
         self._transport = HostTransport(self, assembly.role.name, assembly.faults)
         driver = assembly.driver or NoDriver(role)
@@ -179,6 +182,7 @@ class ActorHost(CrashOnlyActor):
         self._halt: HaltChanged | None = None  # what stands, or does not, is told to every incarnation
         self._shell.recover()
         self._poll_halt()
+        self._poll_words()
         gc.freeze()  # what stands now stays: no collection is to walk it while an order waits
         if assembly.driver is not None:
             sys.setswitchinterval(SWITCH_S)
@@ -251,6 +255,7 @@ class ActorHost(CrashOnlyActor):
         with self._ending_with_a_note():
             if payload == "host.halt":
                 self._poll_halt()
+                self._poll_words()
                 self.after(HALT_POLL_S, "host.halt")
             elif payload == "host.health":
                 self._publish_health()
@@ -268,6 +273,12 @@ class ActorHost(CrashOnlyActor):
         if now != self._halt:
             self._halt = now
             self._shell.shell_event(now)
+
+    def _poll_words(self) -> None:
+        """Pass on what persons have said of this actor's alarms (`AlarmAcknowledged`); its state says what is news."""
+        for word in self._words.news(self._assembly.role.name):
+            if is_seen(self._shell.core.alarms, word):
+                self._shell.shell_event(word)
 
     # ---- outputs
 
@@ -302,6 +313,7 @@ class ActorHost(CrashOnlyActor):
         for part in (self._assembly.bus, self._assembly.driver):
             counters.update(getattr(part, "counters", {}) or {})
         counters["owed"] = sum(len(owed) for owed in self._shell.core.outbox.values())
+        counters["alarms_dropped"] = self._alarms.dropped
         counters["trace_lines_failed"] = int(getattr(self._assembly.tracer, "failed", 0))
         counters["health_writes_failed"] = self._health.failures
         return {name: value for name, value in counters.items() if value}

@@ -50,6 +50,8 @@ def add_commands(add: Add) -> None:
     )
     alarms = add("alarms", _alarms, "what stands, and what was raised and cleared before")
     alarms.add_argument("--last", type=_last, default=20, metavar="N", help="lines of the history (default 20)")
+    alarms.add_argument("--ack", metavar="NAME", help="say that you have seen one that waits for a person; needs --why")
+    alarms.add_argument("--why", metavar="TEXT", default="", help="with --ack: what was looked at")
     alarms.add_argument("--json", action="store_true")
 
 
@@ -127,7 +129,14 @@ def _latency(arguments: argparse.Namespace) -> Iterator[str]:
 
 
 def _alarms(arguments: argparse.Namespace) -> Iterator[str]:
-    from supervisors.alarm_list import alarms_text, read_alarms
+    from supervisors.alarm_list import acknowledge, acknowledged_text, alarms_text, read_alarms
+    from supervisors.commands import NoReason
 
+    if arguments.ack is not None:
+        words = acknowledge(_settings(arguments), arguments.ack, arguments.why)
+        yield to_json(words).decode() if arguments.json else acknowledged_text(words)
+        return
+    if arguments.why:
+        raise NoReason("--why says why an alarm is acknowledged. Remedy: name the alarm with --ack")
     found = read_alarms(_settings(arguments), arguments.last)
     yield to_json(found).decode() if arguments.json else alarms_text(found)

@@ -30,7 +30,12 @@ def add_money_commands(add: Add) -> None:
     orders = add("orders", _orders, "our orders, as the ledger's projection shows them")
     orders.add_argument("--open", action="store_true", help="only those that may still trade")
     orders.add_argument("--symbol", default="", metavar="SYMBOL")
-    orders.add_argument("--intent", default="", metavar="ID", help="an intent's, a signal's or an order's id")
+    orders.add_argument(
+        "--intent",
+        default="",
+        metavar="ID",
+        help="an intent's, a signal's or an order's id; with its states",
+    )
     cycle_orders = add("cycle-orders", _cycle_orders, "the orders of cycles at the spot exchange")
     positions = add("positions", _positions, "our positions, folded from executions")
     fills = add("fills", _fills, "executions, with commission and what each realized")
@@ -48,10 +53,13 @@ def _settings(arguments: argparse.Namespace) -> Settings:
 
 
 def _orders(arguments: argparse.Namespace) -> Said:
-    from supervisors.money_look import ORDER_COLUMNS, order_rows
+    from supervisors.money_look import ORDER_COLUMNS, history_text, order_rows
 
     rows = order_rows(_settings(arguments), only_open=arguments.open, symbol=arguments.symbol, intent=arguments.intent)
-    return _show(arguments, rows, ORDER_COLUMNS, "no orders")
+    text, code = _show(arguments, rows, ORDER_COLUMNS, "no orders")
+    if arguments.intent and rows and not arguments.json:
+        text += "\n\n" + history_text(rows)
+    return text, code
 
 
 def _cycle_orders(arguments: argparse.Namespace) -> Said:

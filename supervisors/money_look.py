@@ -120,6 +120,20 @@ def rows_text(rows: list[Row], columns: tuple[str, ...], nothing: str) -> str:
     return "\n".join(lines)
 
 
+def history_text(rows: list[Row]) -> str:
+    """Each state that these orders entered, in the order of time; to the millisecond, for steps are closer than one."""
+    steps = [
+        (int(str(step["at_ns"])), str(row["client_order_id"]), str(step["state"]))
+        for row in rows
+        for step in msgspec.convert(row.get("history", []), list[dict[str, int | str]])
+    ]
+    return "\n".join(f"{_to_the_ms(at_ns)}  {name}  {state}" for at_ns, name, state in sorted(steps))
+
+
+def _to_the_ms(at_ns: int) -> str:
+    return f"{clock_text(at_ns)}.{at_ns // 1_000_000 % 1_000:03}"
+
+
 def _cell(row: Row, column: str) -> str:
     if column == "time":
         return clock_text(int(str(row["ts_event_ns"])))

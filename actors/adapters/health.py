@@ -26,6 +26,10 @@ class StandingAlarm(msgspec.Struct, frozen=True):
     text: str
     since_ns: int
     count: int
+    for_a_person: bool = False
+    """It stands until a person acknowledges it: `run.py alarms --ack`."""
+    raised_ns: int = 0
+    """When one of those was raised last: what an acknowledgement is about."""
 
 
 class HealthReport(msgspec.Struct, frozen=True):
@@ -86,7 +90,7 @@ class HealthBoard:
         self.close()
 
     def alert(self, role: str, name: str, severity: Severity, text: str, raised: bool) -> None:
-        """Log an alarm's beginning or end and append it to the alert stream."""
+        """Log an alarm's beginning, end or news and append it to the alert stream."""
         level = {"info": "INFO", "warning": "WARNING", "critical": "CRITICAL"}[severity.value]
         logger.log(level if raised else "INFO", "alarm {} {}: {}", name, "raised" if raised else "cleared", text)
         entry = orjson.dumps({"role": role, "name": name, "severity": severity, "text": text, "raised": raised})

@@ -195,12 +195,15 @@ def execution(session_id: str, contract: Contract, told: Execution) -> Execution
 
 
 def commission(session_id: str, told: CommissionReport) -> CommissionReported:
-    """What a commissionReport says; an opening fill has no realized profit."""
+    """What a commissionReport says; an opening fill has no realized profit.
+
+    A commission that is left unset is none that was told: without a currency it counts as not told yet.
+    """
     return CommissionReported(
         session_id=session_id,
         exec_id=told.execId,
         commission=fixed8_of(told.commission),
-        currency=told.currency,
+        currency="" if told.commission == UNSET_DOUBLE else told.currency,
         realized_pnl=None if told.realizedPNL == UNSET_DOUBLE else fixed8_of(told.realizedPNL),
     )
 

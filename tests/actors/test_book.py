@@ -51,7 +51,7 @@ LOST = status((), ("spot.0.0",))
         (fold(ROLE, OPENED, LOST), LOST, [RaiseAlarm], False),
         (LIVE, AuditFinished(9, ()), [Count], False),
         (LIVE, AuditFinished(9, ("BTCUSDT",)), [Count, Count, RaiseAlarm, AppendLine], True),
-        (WRONG, AuditFinished(9, ("BTCUSDT",)), [Count], False),
+        (WRONG, AuditFinished(9, ("BTCUSDT",)), [Count, RaiseAlarm], False),
         (WRONG, AuditFinished(9, ()), [Count, ClearAlarm], True),
         (LIVE, HaltChanged("why", 1), [], False),
         (LIVE, TimerFired("x"), [Count], False),

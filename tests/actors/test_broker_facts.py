@@ -5,7 +5,9 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from actors.broker_state import BrokerState, OrderView
 from actors.effects import ClearAlarm, Project, RaiseAlarm
+from actors.external_orders import FillView
 from actors.messages import (
     AnyMessage,
     BracketClosed,
@@ -36,12 +38,14 @@ from tests.actors.broker_bench import (
 from tests.actors.money_bench import (
     START,
     UNIT,
+    Bench,
     execution,
     intent,
     opened,
     order_id,
     report,
     venue_read,
+    wrote,
 )
 
 
@@ -192,7 +196,139 @@ def test_a_commission_counts_once_whenever_it_comes(order: str) -> None:
     bench.check_replay()
 
 
+def test_what_a_fill_realized_is_kept_as_told_and_left_open_where_the_venue_left_it_unset() -> None:
+    bench = working()
+    bench.feed(execution("e.1.01", 100))
+    bench.feed(CommissionReported("S1", "e.1.01", 1_00_000_000, "USD", None))
+    assert shown_fill(bench).realized_pnl is None
+    bench.feed(execution("e.2.01", 100, 110, "take_profit", Side.SELL))
+    bench.feed(CommissionReported("S1", "e.2.01", 0, "", None))
+    assert bench.state.fills["e.2"].currency == "", "a commission left unset is not told yet"
+    bench.feed(CommissionReported("S1", "e.2.01", 1_50_000_000, "USD", 975 * UNIT))
+    view = shown_fill(bench)
+    assert (view.commission, view.currency, view.realized_pnl) == (1_50_000_000, "USD", 975 * UNIT)
+    assert bench.state.positions["ACME"].commission == 2_50_000_000
+    bench.check_replay()
+
+
+def shown_fill(bench: Bench[BrokerState]) -> FillView:
+    """The row of the fill that the last input changed."""
+    (view,) = [one.value for one in bench.did(Project) if one.key_type == "fills"]
+    assert isinstance(view, FillView)
+    return view
+
+
+# ---- between sessions: docs/orders.md
+
+
+def test_a_fill_that_is_reported_between_sessions_counts_at_once() -> None:
+    bench = working()
+    bench.feed(SessionLost("S1", "reset"))
+    bench.feed(execution("e.1.01", 60))
+    assert bench.state.positions["ACME"].qty == 60 * UNIT
+    assert states(bench)[0] is S.PARTIALLY_FILLED
+    bench.feed(opened("S2", 200))
+    bench.feed(execution("e.2.01", 40))
+    assert states(bench)[0] is S.FILLED
+    bench.feed(
+        venue_read("S2", executions=(execution("e.1.01", 60, session="S2"), execution("e.2.01", 40, session="S2")))
+    )
+    assert bench.state.positions["ACME"].qty == 100 * UNIT, "read again, it is the same fill"
+    bench.check_replay()
+
+
+def test_a_commission_that_is_reported_between_sessions_counts_at_once() -> None:
+    bench = working()
+    bench.feed(execution("e.1.01", 100))
+    bench.feed(SessionLost("S1", "reset"))
+    bench.feed(CommissionReported("S1", "e.1.01", 1_00_000_000, "USD"))
+    assert bench.state.positions["ACME"].commission == 1_00_000_000
+    bench.check_replay()
+
+
+@pytest.mark.parametrize("lists", ["open_orders", "completed_orders"])
+def test_an_order_report_that_comes_between_sessions_is_dropped_and_the_next_sessions_read_says_it(lists: str) -> None:
+    bench = working()
+    bench.feed(SessionLost("S1", "reset"))
+    before = bench.core
+    bench.feed(report("stop_loss", "Cancelled", "S1"))
+    assert bench.core is before
+    assert counted(bench) == {"another_session": 1}
+    bench.feed(opened("S2", 200))
+    bench.feed(venue_read("S2", **{lists: (report("stop_loss", "Cancelled", "S2"),)}))
+    assert states(bench)[2] is S.CANCELLED
+    bench.check_replay()
+
+
+def test_a_fill_whose_every_report_was_lost_with_its_session_comes_with_the_next_read() -> None:
+    bench = working()
+    bench.feed(SessionLost("S1", "reset"))
+    bench.feed(opened("S2", 200))
+    bench.feed(venue_read("S2", executions=(execution("e.1.01", 100, session="S2"),)))
+    assert states(bench)[0] is S.FILLED
+    assert bench.state.positions["ACME"].qty == 100 * UNIT
+    bench.check_replay()
+
+
+def test_every_state_that_an_order_enters_is_shown_with_its_time() -> None:
+    bench = working()
+    bench.feed(execution("e.1.01", 60))
+    bench.feed(execution("e.2.01", 40))
+    (view,) = [one.value for one in bench.did(Project) if one.key_type == "orders"]
+    assert isinstance(view, OrderView)
+    assert [step.state for step in view.history] == [S.PRE_SENT, S.PENDING, S.SUBMITTED, S.PARTIALLY_FILLED, S.FILLED]
+    times = [step.at_ns for step in view.history]
+    assert times == sorted(times)
+    assert times[-1] == bench.now_ns == view.since_ns
+
+
+# ---- an order without the venue's word
+
+
+@pytest.mark.parametrize("state", [S.PRE_SENT, S.PENDING, S.UNKNOWN])
+def test_an_order_that_stays_without_the_venues_word_is_raised_once_and_cleared_once_it_is_settled(state: S) -> None:
+    bench = ready()
+    bench.feed(PlaceBracket(intent()))
+    if state is not S.PRE_SENT:
+        bench.feed(wrote(bench.driven(SubmitOrders)[0]))
+    if state is S.UNKNOWN:
+        bench.feed(SessionLost("S1", "reset"))
+        bench.feed(opened("S2", 100))
+    assert set(states(bench)) == {state}
+    bench.feed(TimerFired("stuck"))
+    assert not bench.did(RaiseAlarm), "not before its time"
+    bench.wait(11)
+    for _ in range(3):  # a standing alarm, under one name, however often it is looked at
+        bench.feed(TimerFired("stuck"))
+        assert [one.name for one in bench.did(RaiseAlarm)] == ["order_stuck"]
+    bench.feed(venue_read(bench.state.session.session_id, open_orders=tuple(report(leg) for leg in LEGS)))  # type: ignore[union-attr]
+    bench.feed(TimerFired("stuck"))
+    assert bench.effects == [ClearAlarm("order_stuck")]
+
+
 # ---- sessions, reads, bounds
+
+
+def test_a_session_of_the_right_account_ends_the_alarm_of_a_wrong_one() -> None:
+    bench = fresh(account="DU2")
+    bench.feed(opened())
+    assert [alarm.name for alarm in bench.did(RaiseAlarm)] == ["account"]
+    bench.feed(msgspec.structs.replace(opened("S2"), account="DU2"))
+    assert ClearAlarm("account") in bench.effects
+
+
+def test_a_whole_read_ends_what_told_of_others_orders_unless_it_names_one_still() -> None:
+    bench = working()
+    stranger = msgspec.structs.replace(report("entry"), client_order_id="by hand", perm_id=4_242)
+    bench.feed(stranger)
+    assert [alarm.name for alarm in bench.did(RaiseAlarm)] == ["external_order"]
+    ours = tuple(report(leg) for leg in LEGS)
+    bench.feed(venue_read("S1", open_orders=(*ours, stranger)))
+    assert ClearAlarm("external_order") not in bench.effects
+    bench.feed(venue_read("S1", open_orders=ours, positions_only=True))
+    assert ClearAlarm("external_order") not in bench.effects, "it says nothing of orders"
+    bench.feed(venue_read("S1", open_orders=ours))
+    assert {ClearAlarm("external_order"), ClearAlarm("venue_error")} <= set(bench.effects)
 
 
 def test_another_sessions_reports_and_reads_are_counted_and_left() -> None:

@@ -118,6 +118,12 @@ def test_what_the_venue_left_unset_is_not_said() -> None:
         ib_forms.execution("s", stock, Execution(execId="x", side="?"))
 
 
+def test_a_commission_that_the_venue_left_unset_is_none_that_was_told() -> None:
+    unset = ib_forms.commission("s", CommissionReport("x", UNSET_DOUBLE, "USD", 5.25))
+    assert UNSET_DOUBLE == 1.7976931348623157e308
+    assert (unset.commission, unset.currency, unset.realized_pnl) == (0, "", 525_000_000)
+
+
 def test_a_merged_report_keeps_what_only_the_earlier_one_said() -> None:
     opened = OrderReported("s", "r", 5, 77, 7, "PreSubmitted", "SPY", "SELL", "STP", 10, 0, 0, 490, 4)
     status = OrderReported("s", "r", 5, 77, 7, "Submitted", filled_qty=3, why_held="trigger")

@@ -8,6 +8,7 @@ import pytest
 from actors import core as core_module
 from actors.core import OutboxFull, new_core
 from actors.effects import AppendLine, Count, Effect, Publish, Send, Severity
+from actors.kept_alarms import KeptAlarm
 from actors.messages import Acknowledged, AnyMessage, Envelope, JournalRecord, PriceSeen, TimerFired
 from actors.ports import LedgerAway, LedgerCorrupt, Ports, Projection, Stored
 from actors.shell import RESEND_TIMER, TRIM_EVERY, TRIM_TIMER, WINDOW, Shell
@@ -113,7 +114,9 @@ class World:
 
     def raise_alarm(self, name: str, severity: Severity, text: str) -> None: ...
 
-    def clear_alarm(self, name: str) -> None: ...
+    def keep_alarm(self, name: str, kept: KeptAlarm) -> None: ...
+
+    def clear_alarm(self, name: str, why: str = "") -> None: ...
 
     def hop(self, envelope: Envelope, received_ns: int, handled_ns: int, outcome: str) -> None:
         self.hops.append(outcome)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from actors.effects import AppendLine, Effect, Project, Publish, Send, Severity
+from actors.kept_alarms import KeptAlarm
 from actors.messages import AnyMessage, Envelope, PriceSeen
 from actors.ports import Ledger, Ports, Projection, Stored
 
@@ -89,7 +90,9 @@ class FakePorts:
 
     def raise_alarm(self, name: str, severity: Severity, text: str) -> None: ...
 
-    def clear_alarm(self, name: str) -> None: ...
+    def keep_alarm(self, name: str, kept: KeptAlarm) -> None: ...
+
+    def clear_alarm(self, name: str, why: str = "") -> None: ...
 
     def hop(self, envelope: Envelope, received_ns: int, handled_ns: int, outcome: str) -> None: ...
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from actors.adapters.health import StandingAlarm
 from tests.actors.redis_fixture import RedisPair
 from tests.chaos.books import assert_equal_to_the_gateway, assert_one_outcome_each, few, rows, settle
 from tests.chaos.engine_process import EngineRun, kill_role
@@ -25,7 +26,7 @@ def trading(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[EngineRu
     with EngineRun(tmp_path_factory.mktemp("window") / "run", *QUIET, *FAST) as engine:
         engine.wait_serving()
         load = Load(engine, 1)
-        engine.wait(load.prices, 30, "the gateway serves")
+        engine.wait(load.prices, 90, "the gateway serves")
         load.signal()
         settle(engine, load.published)
         yield engine, load
@@ -43,7 +44,7 @@ def faults_struck(engine: EngineRun) -> int:
 
 
 def check(engine: EngineRun, load: Load) -> None:
-    engine.wait(lambda: engine.gateway("clear"), 30, "the gateway's faults end")
+    engine.wait(lambda: engine.gateway("clear"), 90, "the gateway's faults end")
     settle(engine, load.published)
     assert_equal_to_the_gateway(engine)
     assert_one_outcome_each(engine, load.published)
@@ -58,7 +59,7 @@ def test_a_gateway_that_dies_at_any_leg_of_a_bracket_gets_it_once(
     pid = engine.pids()["gateway"]
     engine.gateway("fault", kind="die_at_place", when=when, nth=nth)
     name = load.signal()
-    engine.wait(lambda: engine.pids()["gateway"] not in (0, pid), 30, "another gateway")
+    engine.wait(lambda: engine.pids()["gateway"] not in (0, pid), 90, "another gateway")
     check(engine, load)
     assert len(family(engine, name)) == (3 if engine.outcomes()[name]["outcome"] == "submitted" else 0)
 
@@ -72,7 +73,7 @@ def test_a_connection_reset_at_any_leg_of_a_bracket_leaves_it_once(
     struck = faults_struck(engine)
     engine.gateway("fault", kind="drop_at_place", when=when, nth=nth)
     name = load.signal()
-    engine.wait(lambda: faults_struck(engine) > struck, 30, "the connection is reset")
+    engine.wait(lambda: faults_struck(engine) > struck, 90, "the connection is reset")
     check(engine, load)
     assert len(family(engine, name)) == (3 if engine.outcomes()[name]["outcome"] == "submitted" else 0)
 
@@ -85,11 +86,50 @@ def test_a_bracket_on_which_the_gateway_stays_silent_is_settled_by_its_records(
     struck = faults_struck(engine)
     engine.gateway("fault", kind="silence", accepted=accepted, nth=1, count=3)
     name = load.signal()
-    engine.wait(lambda: faults_struck(engine) >= struck + 3, 30, "the gateway swallows the bracket")
-    engine.wait(lambda: name in engine.outcomes(), 60, "an outcome")
+    engine.wait(lambda: faults_struck(engine) >= struck + 3, 90, "the gateway swallows the bracket")
+    engine.wait(lambda: name in engine.outcomes(), 90, "an outcome")
     check(engine, load)
     # What was lost in silence was sent again once, under the same ids.
     assert len(family(engine, name)) == 3
+
+
+def test_an_order_that_was_given_up_stays_told_through_a_kill_until_a_person_has_seen_it(
+    trading: tuple[EngineRun, Load],
+) -> None:
+    """Under a halt nothing is sent again: what the gateway swallowed is given up."""
+    engine, load = trading
+    alarm = "intent_expired"
+    struck = faults_struck(engine)
+    engine.gateway("fault", kind="silence", accepted=False, nth=1, count=3)
+    name = load.signal()
+    engine.wait(lambda: faults_struck(engine) >= struck + 3, 90, "the gateway swallows the bracket")
+    assert engine.run("halt", "to have it given up").returncode == 0
+    try:
+        engine.wait(lambda: waiting(engine, alarm), 90, "it is given up")
+        since_ns = waiting(engine, alarm)[0].since_ns
+        pid = kill_role(engine, "broker.paper")
+        engine.wait(lambda: engine.pids()["broker.paper"] not in (0, pid), 90, "another broker")
+        engine.wait_serving()
+        engine.wait(lambda: waiting(engine, alarm, since_ns), 90, "it stands as it stood")
+        unknown = engine.run("alarms", "--ack", "intent_expird", "--why", "misspelt")
+        assert unknown.returncode == 64
+        assert alarm in unknown.stderr
+        told = engine.run("alarms", "--ack", alarm, "--why", "looked at the broker's screen")
+        assert told.returncode == 0, told.stderr
+        assert "looked at the broker's screen" in told.stdout
+        engine.wait(lambda: not waiting(engine, alarm), 90, "it is over")
+        lines = (engine.run_dir / "lines" / "acknowledged.jsonl").read_text()
+        assert "looked at the broker's screen" in lines
+    finally:
+        assert engine.run("resume").returncode == 0
+    check(engine, load)
+    assert {row["state"] for row in engine.orders().values() if row["signal_id"] == name} == {"expired"}
+
+
+def waiting(engine: EngineRun, name: str, since_ns: int = 0) -> list[StandingAlarm]:
+    """Alarms of this name that wait for a person; `since_ns`: only such a one."""
+    found = [one.alarm for one in engine.status().alarms if one.alarm.name == name and one.alarm.for_a_person]
+    return [one for one in found if since_ns in (0, one.since_ns)]
 
 
 def test_a_gateway_killed_between_entry_and_exits_still_protects_the_position(
@@ -98,11 +138,11 @@ def test_a_gateway_killed_between_entry_and_exits_still_protects_the_position(
     engine, load = trading
     load.prices()
     name = load.signal("MSFT", "BUY")
-    engine.wait(lambda: any(order["status"] == "Filled" for order in family(engine, name)), 30, "the entry fills")
+    engine.wait(lambda: any(order["status"] == "Filled" for order in family(engine, name)), 90, "the entry fills")
     pid = kill_role(engine, "gateway")
-    engine.wait(lambda: engine.pids()["gateway"] not in (0, pid), 30, "another gateway")
-    engine.wait(load.prices, 30, "it serves")
-    engine.wait(load.exit_all, 30, "prices pass the exits")
+    engine.wait(lambda: engine.pids()["gateway"] not in (0, pid), 90, "another gateway")
+    engine.wait(load.prices, 90, "it serves")
+    engine.wait(load.exit_all, 90, "prices pass the exits")
     check(engine, load)
     states = sorted(str(order["status"]) for order in family(engine, name))
     assert states == ["Cancelled", "Filled", "Filled"], states
@@ -115,7 +155,7 @@ def test_a_ledger_killed_again_and_again_while_signals_come_loses_none(trading: 
             load.signal()
         old = kill_role(engine, "redis.ledger")
         load.signal()
-        engine.wait(lambda old=old: engine.pids()["redis.ledger"] not in (0, old), 30, "another ledger")  # type: ignore[misc]
+        engine.wait(lambda old=old: engine.pids()["redis.ledger"] not in (0, old), 90, "another ledger")  # type: ignore[misc]
     engine.wait_serving()
     check(engine, load)
 
@@ -134,13 +174,13 @@ def test_a_halt_during_a_bracket_refuses_what_comes_after_and_keeps_what_is_ther
     engine, load = trading
     load.prices()
     before = load.signal("SPY", "BUY")
-    engine.wait(lambda: len(family(engine, before)) == 3, 30, "the bracket is there")
+    engine.wait(lambda: len(family(engine, before)) == 3, 90, "the bracket is there")
     assert engine.run("halt", "during a bracket").returncode == 0
     try:
         after = [load.signal() for _ in range(3)]
         kill_role(engine, "broker.paper")
         kill_role(engine, "allocator")
-        engine.wait(lambda: set(after) <= set(engine.outcomes()), 60, "outcomes under a halt")
+        engine.wait(lambda: set(after) <= set(engine.outcomes()), 90, "outcomes under a halt")
         assert {engine.outcomes()[name]["guard"] for name in after} == {"halt"}
         working = [order for order in family(engine, before) if order["status"] in ("Submitted", "PreSubmitted")]
         assert len(working) == 2, "the exits stay under a halt"
@@ -157,7 +197,7 @@ def test_signals_published_while_the_whole_engine_is_down_are_taken_at_its_start
         engine.start()
         engine.wait_serving()
         load = Load(engine, 2)
-        engine.wait(load.prices, 30, "the gateway serves")
+        engine.wait(load.prices, 90, "the gateway serves")
         load.signal()
         assert engine.process is not None
         os.kill(engine.process.pid, signal.SIGKILL)
@@ -165,8 +205,8 @@ def test_signals_published_while_the_whole_engine_is_down_are_taken_at_its_start
         down = [name for _ in range(6) if (name := load.signal(times=2))]
         assert len(down) == 6, f"the bus lives outside the engine: {few(down)}"
         engine.start()
-        engine.wait_serving(90)
-        engine.wait(load.prices, 30, "the gateway serves")
+        engine.wait_serving()
+        engine.wait(load.prices, 90, "the gateway serves")
         check(engine, load)
         assert {engine.outcomes()[name]["outcome"] for name in down} == {"submitted"}
     finally:
@@ -188,7 +228,7 @@ def test_signals_that_expired_while_the_engine_was_down_are_said_to_have_expired
         engine.start()
         engine.wait_serving()
         assert time.monotonic() > ended_s
-        engine.wait(lambda: set(down) <= set(engine.outcomes()), 30, "outcomes")
+        engine.wait(lambda: set(down) <= set(engine.outcomes()), 90, "outcomes")
         assert {engine.outcomes()[name]["outcome"] for name in down} == {"expired"}
         assert not engine.orders()
     finally:

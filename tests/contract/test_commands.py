@@ -280,7 +280,7 @@ def test_an_id_that_stands_nowhere_is_said_with_where_ids_are_from(engine: MadeR
 
 @pytest.mark.process
 def test_a_trace_tells_of_one_signal_and_not_of_its_neighbours(engine: MadeRun, command: Command) -> None:
-    engine.wait(lambda: len({row["signal_id"] for row in engine.orders().values()}) > 1, 60, "a second signal's orders")
+    engine.wait(lambda: len({row["signal_id"] for row in engine.orders().values()}) > 1, 90, "a second signal's orders")
     signal_id = str(next(iter(engine.orders().values()))["signal_id"])
     code, out, _ = command("trace", signal_id, *at(engine))
     assert code == 0
@@ -330,7 +330,7 @@ def test_a_price_of_a_signal_reaches_the_engine_digit_by_digit(
     text = json.dumps(SIGNAL | {"signal_id": "digits-1", "stop": 1, "take_profit": 2})
     path.write_text(text.replace('"take_profit": 2', '"take_profit": 90000000000.12345678'))
     assert command("signal", path, *at(engine))[0] == 0
-    engine.wait(lambda: "digits-1" in engine.outcomes(), 20, "the outcome")
+    engine.wait(lambda: "digits-1" in engine.outcomes(), 90, "the outcome")
     assert engine.outcomes()["digits-1"]["figures"]["take_profit_px"] == "9000000000012345678"  # type: ignore[index]
 
 
@@ -399,13 +399,18 @@ def test_a_stopped_engine_is_said_not_to_answer(command: Command, tmp_path: Path
 
 @pytest.mark.process
 def test_orders_are_chosen_by_state_symbol_and_intent(engine: MadeRun, command: Command) -> None:
-    engine.wait(engine.orders, 60, "an order")
+    engine.wait(engine.orders, 90, "an order")
     every = json.loads(command("orders", "--json", *at(engine))[1])
     one = every[0]
     for name, wanted in (("--symbol", one["symbol"]), ("--intent", one["intent_id"]), ("--intent", one["signal_id"])):
         rows = json.loads(command("orders", name, wanted, "--json", *at(engine))[1])
         assert one["client_order_id"] in {row["client_order_id"] for row in rows}
         assert all(wanted in (row["symbol"], row["intent_id"], row["signal_id"]) for row in rows)
+    steps = one["history"]
+    assert (steps[0]["state"], steps[-1]["state"]) == ("pre_sent", one["state"])
+    assert all(isinstance(step["at_ns"], int) for step in steps)
+    _, _, told = command("orders", "--intent", one["client_order_id"], *at(engine))[1].partition("\n\n")
+    assert told.splitlines()[0].split()[-2:] == [one["client_order_id"], "pre_sent"]
     states = {row["state"] for row in json.loads(command("orders", "--open", "--json", *at(engine))[1])}
     assert states <= {"pre_sent", "pending", "unknown", "submitted", "partially_filled"}
     assert command("orders", "--symbol", "NOPE", *at(engine))[1] == "no orders\n"
@@ -425,7 +430,7 @@ def test_a_table_has_its_columns_one_below_the_other(engine: MadeRun, command: C
 @pytest.mark.process
 def test_fills_say_what_each_cost_and_realized_and_are_those_of_the_orders(engine: MadeRun, command: Command) -> None:
     engine.wait(
-        lambda: any(row["commission"] for row in json.loads(command("fills", "--json", *at(engine))[1])), 60, "a fill"
+        lambda: any(row["commission"] for row in json.loads(command("fills", "--json", *at(engine))[1])), 90, "a fill"
     )
     rows = json.loads(command("fills", "--json", *at(engine))[1])
     assert {row["client_order_id"] for row in rows} <= set(engine.orders())
@@ -470,7 +475,7 @@ def test_an_order_placed_by_hand_stands_as_a_divergence_over_a_kill_until_it_is_
         assert (code, found["subject"], found["confirmed"], found["blocks"]) == (1, f"perm:{perm_id}", True, False)
         old = engine.pids()["reconciler"]
         os.kill(old, 9)
-        engine.wait(lambda: engine.all_serve() and engine.pids()["reconciler"] != old, 60, "another reconciler")
+        engine.wait(lambda: engine.all_serve() and engine.pids()["reconciler"] != old, 90, "another reconciler")
         code, view = read("--now")
         (again,) = [one for one in view["findings"] if one["kind"] == "external_order"]
         assert (code, again["first_ns"]) == (1, found["first_ns"])

@@ -120,6 +120,14 @@ def test_every_alarm_has_a_page_or_a_word() -> None:
     assert not [name for name in sorted(alarm_names()) if f"`{name}`" not in index]
 
 
+def test_no_signal_ends_superseded() -> None:
+    """The one use there is, is of a stop that the broker would have put back and that stands after all."""
+    lines = [line for path in (ROOT / "actors").rglob("*.py") for line in path.read_text("utf-8").splitlines()]
+    used = [line.strip() for line in lines if "Outcome.SUPERSEDED" in line]
+    assert len(used) == 1, used
+    assert '"stop_stands"' in used[0]
+
+
 def test_every_page_of_a_halt_is_in_the_index_and_says_what_to_do() -> None:
     folder = ROOT / "docs" / "halts"
     index = (folder / "README.md").read_text("utf-8")

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from actors.effects import AppendLine, Publish, Severity
+from actors.kept_alarms import KeptAlarm
 from actors.messages import AnyMessage, Envelope
 from actors.ports import FaultPoint, Fenced, LedgerAway, Ports
 from actors.role import Role
@@ -360,7 +361,11 @@ class SimAlarms:
         self.scheduler.log(self.name, f"ALARM {severity.value} {name}: {text}")
         self.standing[name] = text
 
-    def clear_alarm(self, name: str) -> None:
+    def keep_alarm(self, name: str, kept: KeptAlarm) -> None:
+        """Set one that waits for a person."""
+        self.raise_alarm(name, kept.severity, kept.text)
+
+    def clear_alarm(self, name: str, why: str = "") -> None:
         """Clear."""
         self.standing.pop(name, None)
 
