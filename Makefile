@@ -7,12 +7,13 @@ ARGS   ?=
 SEEDS  ?= 200
 RUNS   ?= 5
 SEED   ?= 1
+MINUTES ?= 10
 
 # Clients of the paper gateway that its tests run besides the engine's own, an environment each.
 CLIENTS := ib_async ibapi
 client_stamp = .venv-$(1)/.installed-$(shell cksum < tests/venues/clients/$(1).lock | cut -d' ' -f1)
 
-.PHONY: run test clients check sim agree chaos chaos-cycles chaos-orders bench lock clean
+.PHONY: run test clients check sim agree chaos chaos-cycles chaos-orders soak-orders bench lock clean
 
 run: $(STAMP)
 	@$(BIN)/python run.py $(ARGS)
@@ -56,6 +57,11 @@ chaos-orders: $(STAMP)
 
 chaos-cycles: $(STAMP)
 	@$(BIN)/python -m tests.chaos --cycles --runs $(RUNS) --seed $(SEED) --seconds 30
+
+# Orders at the pace of the gateway, then more signals than can go out: none lost, memory bounded.
+soak-orders: $(STAMP)
+	@$(BIN)/python -m tests.chaos --soak --minutes $(MINUTES)
+	@$(BIN)/python -m tests.chaos --overload
 
 bench: $(STAMP)
 	@$(BIN)/python -m benchmarks $(ARGS)

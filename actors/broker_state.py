@@ -51,7 +51,7 @@ class BrokerSettings(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     exits_outside_rth: bool = False
     stop_trigger_method: int = 0
     surfaced: Surfaced = Surfaced.ADOPT
-    intents_per_s_max: int = 12
+    intents_per_s_max: int = 14
     held_max: int = 64
     not_sent_max: int = 3
     stuck_after_ns: int = 10 * SECOND_NS

@@ -36,7 +36,7 @@ Page = list[tuple[bytes, dict[bytes, bytes]]]
 BASELINE = "one process: read, 2 fsynced appends, ib_insync ×3"
 SYMBOLS = ("SPY", "QQQ", "AAPL", "MSFT", "NVDA", "AMD", "TSLA", "AMZN", "META", "IBM")
 GAP_S = 0.12
-"""Eight signals a second: below the broker's pace of 12 intents and the gateway's of 50 messages."""
+"""Eight signals a second: below the broker's pace of 14 intents and the gateway's of 50 messages."""
 WARM_UP = len(SYMBOLS)
 """The first of each symbol asks the gateway for its contract."""
 MS = 1e6

@@ -34,7 +34,7 @@ MS = 1e6
 SLOTS_NEEDED = 3
 """Orders of a bracket."""
 PACE_S = 0.09
-"""Eleven brackets a second: below the broker's pace of 12 intents and the gateway's of 50 messages."""
+"""Eleven brackets a second: below the broker's pace of 14 intents and the gateway's of 50 messages."""
 
 
 class Bare:

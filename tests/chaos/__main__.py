@@ -2,7 +2,8 @@
 
 A seed fixes what is done and in which order, not when each process gets to run. `--points`: every fault point of
 every role instead. `--cycles`: engines that carry cycles out, on an exchange that loses answers. `--orders`: one
-death at a chosen step of each of `--runs` brackets, batch after batch on an engine of its own.
+death at a chosen step of each of `--runs` brackets, batch after batch on an engine of its own. `--soak`: nobody dies,
+and orders go out at the gateway's pace for `--minutes`. `--overload`: `--signals` of them at once.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from tests.chaos.kills import SECONDS, run_kills
 from tests.chaos.order_plan import BATCH, plan
 from tests.chaos.orders import Told, run_orders
 from tests.chaos.points import SENDS, crash_points, run_plan
+from tests.chaos.soak import run_overload, run_soak
 
 POINTS_A_RUN = 20
 SUBMITTED_MIN = STRUCK_MIN = 0.7
@@ -34,10 +36,14 @@ def main() -> int:
     parser.add_argument("--points", action="store_true", help="crash at every point of every role")
     parser.add_argument("--cycles", action="store_true", help="carry cycles out instead")
     parser.add_argument("--orders", action="store_true", help="kill at each step of a bracket's life instead")
+    parser.add_argument("--soak", action="store_true", help="orders at the gateway's pace instead")
+    parser.add_argument("--minutes", type=float, default=10.0, help="with --soak: how long")
+    parser.add_argument("--overload", action="store_true", help="more signals than can go out instead")
+    parser.add_argument("--signals", type=int, default=7_800, help="with --overload: how many")
     parser.add_argument("--role", choices=sorted(SENDS), help="with --points: of this role only")
     parser.add_argument("--say", action="store_true", help="tell each act")
     arguments = parser.parse_args()
-    ways = {"points": _points, "cycles": _cycles, "orders": _orders}
+    ways = {"points": _points, "cycles": _cycles, "orders": _orders, "soak": _soak, "overload": _overload}
     work = next((way for name, way in ways.items() if getattr(arguments, name)), _kills)
     failed = work(arguments)
     print(f"{failed} runs failed")
@@ -112,6 +118,16 @@ def _points(arguments: argparse.Namespace) -> int:
             command = f"python -m tests.chaos --points --role {role} --seed {arguments.seed}"
             failed += not _run(f"{role} {first}", command, arguments.seed, once)
     return failed
+
+
+def _soak(arguments: argparse.Namespace) -> int:
+    command = f"python -m tests.chaos --soak --minutes {arguments.minutes}"
+    return int(not _run("soak", command, 0, lambda run_dir, _: run_soak(run_dir, arguments.minutes)))
+
+
+def _overload(arguments: argparse.Namespace) -> int:
+    command = f"python -m tests.chaos --overload --signals {arguments.signals}"
+    return int(not _run("overload", command, 0, lambda run_dir, _: run_overload(run_dir, arguments.signals)))
 
 
 def _run(name: str, command: str, seed: int, once: Callable[[Path, int], str]) -> bool:

@@ -47,7 +47,7 @@ def assert_equal_to_the_gateway(engine: EngineRun) -> None:
         assert not broken, f"families that are not whole {where}: {few(broken)}"
     _assert_orders(ours, named)
     _assert_fills(engine, ours)
-    _assert_positions_and_cash(engine)
+    assert_positions_and_cash(engine)
 
 
 def _assert_orders(ours: dict[str, dict[str, object]], named: dict[str, dict[str, object]]) -> None:
@@ -70,7 +70,8 @@ def _assert_fills(engine: EngineRun, ours: dict[str, dict[str, object]]) -> None
     assert not differ, f"filled otherwise than the gateway's executions say: {few(differ)}"
 
 
-def _assert_positions_and_cash(engine: EngineRun) -> None:
+def assert_positions_and_cash(engine: EngineRun) -> None:
+    """Positions, cash and commissions are the gateway's own."""
     assert engine.positions() == engine.gateway_positions()
     account, moved = engine.gateway("account"), Decimal(0)
     held = engine.position_rows()

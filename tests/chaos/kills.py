@@ -18,7 +18,7 @@ from tests.chaos.points import FAST, message_faults, override
 
 SECONDS = 15.0
 LOAD_EVERY_S = 0.15
-"""Between two signals or prices: below the broker's own pace of 12 intents a second."""
+"""Between two signals or prices: below the broker's own pace of 14 intents a second."""
 GATEWAY_FAULTS: tuple[dict[str, object], ...] = (
     {"kind": "die_at_place", "when": "before", "nth": 1},
     {"kind": "die_at_place", "when": "after", "nth": 1},
