@@ -57,7 +57,7 @@ def main(arguments: list[str]) -> int:
         if signal.symbol not in contracts:
             contracts[signal.symbol] = ib.qualifyContracts(Stock(signal.symbol, "SMART", "USD"))[0]
         parent = ib.client.getReqId()
-        for order in _bracket(parent, signal.limit_px, signal.take_profit_px, signal.stop_px):
+        for order in bracket(parent, signal.limit_px, signal.take_profit_px, signal.stop_px):
             order.orderRef = f"{signal.signal_id}.{order.orderId}"
             ib.placeOrder(contracts[signal.symbol], order)
         print(signal.signal_id, clock.now_ns(), flush=True)
@@ -65,7 +65,8 @@ def main(arguments: list[str]) -> int:
         ib.sleep(DRAIN_S)
 
 
-def _bracket(parent: int, limit_px: int, take_profit_px: int, stop_px: int) -> tuple[Order, Order, Order]:
+def bracket(parent: int, limit_px: int, take_profit_px: int, stop_px: int) -> tuple[Order, Order, Order]:
+    """Return entry, take-profit and stop; the last transmits all."""
     return (
         LimitOrder("BUY", 1, limit_px / SCALE, orderId=parent, transmit=False),
         LimitOrder("SELL", 1, take_profit_px / SCALE, orderId=parent + 1, parentId=parent, transmit=False),

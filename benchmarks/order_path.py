@@ -25,6 +25,7 @@ from actors.adapters.bus_streams import publish_signal
 from actors.adapters.redis_server import EmbeddedRedis, Purpose, ServerKind, connect
 from actors.keys import KeyType, key
 from actors.messages import JournalRecord, PlaceBracket, Side, Signal, SignalReceived, SubmitWritten
+from benchmarks.bare_hops import SYMBOLS
 from benchmarks.engine_watch import Watched, engine_directory, wait_for
 from benchmarks.report import ROOT, Measured, compared
 from kernels.fixed8 import SCALE
@@ -34,7 +35,7 @@ from tests.venues.gateway_process import GatewayProcess
 Page = list[tuple[bytes, dict[bytes, bytes]]]
 
 BASELINE = "one process: read, 2 fsynced appends, ib_insync ×3"
-SYMBOLS = ("SPY", "QQQ", "AAPL", "MSFT", "NVDA", "AMD", "TSLA", "AMZN", "META", "IBM")
+BOUND = "the same hops bare: 2 actors, 2 fsynced appends, ib_insync ×3"
 GAP_S = 0.12
 """Eight signals a second: below the broker's pace of 14 intents and the gateway's of 50 messages."""
 WARM_UP = len(SYMBOLS)
@@ -65,22 +66,26 @@ def orders(quick: bool) -> list[Measured]:
 def _measured(name: str, count: int, goals: dict[float, float | None], overrides: tuple[str, ...]) -> list[Measured]:
     with engine_directory() as directory, ExitStack() as stack:
         engine = stack.enter_context(EngineRun(directory / "run", *STILL, *overrides))
-        bare = stack.enter_context(_bare(directory))
+        bare = stack.enter_context(_bare(directory, "benchmarks.bare_order"))
+        bound = stack.enter_context(_bare(directory, "benchmarks.bare_hops"))
         engine.wait(lambda: engine.all_serve() and engine.status().gate.get("gate") == "open", 60, "an open gate")
         path = Way(engine)
-        baseline = []
+        took: dict[Bare, list[float]] = {bare: [], bound: []}
         for number in range(WARM_UP + count):
             at = time.monotonic()
             path.publish(number)
-            time.sleep(GAP_S / 2)
-            baseline.append(bare.written_after_ns(_signal(number)) / MS)
+            for share, one in enumerate((bare, bound), 1):
+                time.sleep(max(0.0, at + GAP_S * share / 3 - time.monotonic()))
+                took[one].append(one.written_after_ns(_signal(number)) / MS)
             if number % 20 == 0:
                 path.read()
             time.sleep(max(0.0, at + GAP_S - time.monotonic()))
         wait_for(lambda: path.read() == WARM_UP + count, 20, "all are written", engine)
         hops = path.hops(WARM_UP)
     note = "; ".join(f"{hop} {_medians(times)}" for hop, times in hops.items() if hop != "all")
-    return compared(name, "ms", hops["all"], BASELINE, baseline[WARM_UP:], goals, f"p50/p99 ms by hop: {note}")
+    baseline, bounds = (samples[WARM_UP:] for samples in took.values())
+    figures = compared(name, "ms", hops["all"], BASELINE, baseline, goals, f"p50/p99 ms by hop: {note}")
+    return figures + compared(f"{name}.beside_bound", "ms", hops["all"], BOUND, bounds, dict.fromkeys(goals))
 
 
 def _medians(times: list[float]) -> str:
@@ -173,7 +178,7 @@ class Way:
 
 
 class Bare:
-    """The baseline's process, with servers and a gateway of its own."""
+    """A process to compare with, with servers and a gateway of its own."""
 
     def __init__(self, bus: redis.Redis, process: subprocess.Popen[str]) -> None:
         self._bus = bus
@@ -193,8 +198,8 @@ class Bare:
 
 
 @contextmanager
-def _bare(directory: Path) -> Iterator[Bare]:
-    folder = directory / "bare"
+def _bare(directory: Path, module: str) -> Iterator[Bare]:
+    folder = directory / module
     folder.mkdir()
     with ExitStack() as stack:
         servers = [EmbeddedRedis(kind, folder) for kind in (ServerKind.LEDGER, ServerKind.BUS)]
@@ -204,13 +209,24 @@ def _bare(directory: Path) -> Iterator[Bare]:
         gateway = stack.enter_context(GatewayProcess(folder))
         urls = [server.url for server in servers]
         process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.bare_order", *urls, str(folder), str(gateway.port), "31"],
+            [sys.executable, "-m", module, *urls, str(folder), str(gateway.port), "31"],
             cwd=ROOT,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
-        stack.callback(process.wait)
-        stack.callback(process.kill)
+        stack.callback(_end, process)
         bare = Bare(connect(urls[1], Purpose.BUS), process)
         assert bare.line() == "ready", "the baseline did not connect"
         yield bare
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """What has processes of its own ends them when its input ends; the other is killed."""
+    assert process.stdin is not None
+    process.stdin.close()
+    try:
+        process.wait(3)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

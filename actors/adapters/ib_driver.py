@@ -7,7 +7,8 @@ socket then stays, and a new session begins after 1101 or 1102). A notice about 
 A submission ends in exactly one of `SubmitWritten` (its bytes were handed to the socket), `SubmitNotSent` (not one
 byte left), or nothing, when nobody can know: then `SessionLost` follows. Orders and cancels go out in the order in
 which they were posted. Reports carry the session in which they came and keep their order; nothing is reported while a
-session is being opened, because it is read again by `QueryVenue`.
+session is being opened, because it is read again by `QueryVenue`. The first `QueryVenue` of a session is answered by
+what was read to open it, if nothing was told and nothing written since: to read it again would bring the same.
 
 Full: a submission beyond `ORDERS_MAX` waiting ones is `SubmitNotSent`, a cancel or change is answered by an
 error report, a query by a `VenueRead` in which all failed. Pacing is ours (45 messages/s): nothing waits inside the
@@ -40,11 +41,14 @@ from actors.messages import (
     SubmitOrders,
     VenueErrorReported,
     VenuePosition,
+    VenueRead,
 )
 from actors.ports import Clock
 from config import interlock
 
 QUERIES_MAX = 16
+AT_OPENING_NS = 2_000_000_000
+"""For so long what was read to open a session stands for a reading of it."""
 WAY_S = 0.005
 """An order's bytes go before whatever the actor has still to tell others, for so long at most."""
 
@@ -92,6 +96,8 @@ class IbDriver(Observer):
         self._opening = True
         self._suspended = 0
         self._reading: Reading | None = None
+        self._at_opening: tuple[Reading, int] | None = None
+        """What was read to open the session, and when; None as soon as anything has changed."""
 
     # ---- the actor's side
 
@@ -180,6 +186,7 @@ class IbDriver(Observer):
         if reading.failed:
             reason = reading.unanswered or f"not answered: {', '.join(reading.failed)}"
             raise LinkLost(f"start-up requests: {link.lost.result() if link.lost.done() else reason}")
+        self._at_opening = reading, self._clock.now_ns()
         # After the nightly restart the next id has been seen to roll back below ids in use.
         return max(next_order_id, reading.highest_order_id(self.settings.client_id) + 1), next_order_id
 
@@ -204,6 +211,7 @@ class IbDriver(Observer):
     def _take(self, command: AnyMessage) -> None:
         match command:
             case SubmitOrders() | ModifyOrder() | CancelVenueOrder():
+                self._at_opening = None
                 self._submissions.take(command)
             case QueryVenue() if self._queries.full():
                 self._nothing_read(command)
@@ -227,6 +235,10 @@ class IbDriver(Observer):
             if link is None or command.session_id != self._session_id:
                 self._nothing_read(command)
                 continue
+            if (known := self._known(command)) is not None:
+                self._worker.count("queries_known")
+                self._worker.emit(known)
+                continue
             async with self._read_turn:
                 begun_ns = self._clock.now_ns()
                 reading = self._reading = Reading(command.positions_only)
@@ -238,6 +250,19 @@ class IbDriver(Observer):
             if reading.unanswered:
                 # Answers carry no request number: a late one would be taken for the answer to the next request.
                 link.lose(reading.unanswered)
+
+    def _known(self, command: QueryVenue) -> VenueRead | None:
+        """Answer from what was read to open the session, once, while that is all there is to know."""
+        known, self._at_opening = self._at_opening, None
+        if known is None or command.positions_only or self._clock.now_ns() - known[1] > AT_OPENING_NS:
+            return None
+        reading, taken_ns = known
+        return reading.result(command.session_id, command.request_id, taken_ns)
+
+    def _news(self) -> None:
+        """Something was told: what was read before, other than by the reading under way, is no longer all."""
+        if self._reading is None:
+            self._at_opening = None
 
     def _nothing_read(self, command: QueryVenue) -> None:
         reading = Reading(command.positions_only)
@@ -251,6 +276,7 @@ class IbDriver(Observer):
 
     def order_reported(self, report: OrderReported) -> None:
         """See Observer. A completed order comes only because it was asked for, and goes into the reading."""
+        self._news()
         if self._reading is not None:
             self._reading.order(report)
         if not self._opening and not report.completed:
@@ -258,6 +284,7 @@ class IbDriver(Observer):
 
     def execution_reported(self, request_id: int, report: ExecutionReported) -> None:
         """See Observer."""
+        self._news()
         if self._reading is not None:
             self._reading.execution(report)
         if not self._opening and request_id < 0:
@@ -265,6 +292,7 @@ class IbDriver(Observer):
 
     def commission_reported(self, report: CommissionReported) -> None:
         """See Observer. That of an execution in the reading comes with the reading."""
+        self._news()
         if self._reading is not None and self._reading.commission(report):
             return
         if not self._opening:
@@ -272,6 +300,7 @@ class IbDriver(Observer):
 
     def position_reported(self, report: VenuePosition) -> None:
         """See Observer. Live ones are left: positions are compared on readings."""
+        self._news()
         if self._reading is not None:
             self._reading.position(report)
 

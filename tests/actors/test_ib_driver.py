@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from actors.adapters import ib_link
+from actors.adapters import ib_driver, ib_link
 from actors.adapters.assembly import BeatReturned
 from actors.adapters.ib_submissions import NOT_CONNECTED_CODE
 from actors.messages import (
@@ -234,6 +234,36 @@ def test_cancels_keep_behind_the_submissions_before_them_also_where_some_are_wri
         bench.until(lambda: {name for name in names if statuses(bench, name)[-1:] == ["Cancelled"]} == names)
         assert [event.intent_id for event in bench.of(SubmitWritten)] == [one.intent_id for one in commands]
         assert not [error for error in bench.of(VenueErrorReported) if error.code == 10147]
+
+
+def test_the_first_question_of_a_session_is_answered_by_what_opened_it_unless_anything_happened_since(
+    gateway: GatewayProcess, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ib_driver, "AT_OPENING_NS", 10**12)
+
+    def asked_anew() -> int:
+        bench.driver.beat(1)
+        return bench.wait(BeatReturned).progress.get("queries", 0)
+
+    command = bracket(bench.opened(), entry_px="480.00", stop_px="470.00")
+    bench.driver.post(command)
+    bench.wait(SubmitWritten)
+    told = read(bench, bench.of(SessionOpened)[0])
+    assert len(told.open_orders) == 3, "what was written since the session opened is read"
+    assert asked_anew() == 1
+    with Bench(gateway.port, client_id=8) as other:
+        session = other.opened()
+        first = read(other, session)
+        other.driver.beat(1)
+        assert other.wait(BeatReturned).progress.get("queries", 0) == 0
+        second = read(other, session)
+        other.driver.beat(1)
+        assert other.wait(BeatReturned).progress["queries"] == 1
+        assert {one.client_order_id for one in first.open_orders} == {one.client_order_id for one in told.open_orders}
+        assert [msgspec.structs.replace(one, session_id="") for one in first.open_orders] == [
+            msgspec.structs.replace(one, session_id="") for one in second.open_orders
+        ]
+        assert first.taken_ns < second.taken_ns
 
 
 def test_submissions_that_still_wait_when_the_session_goes_are_known_not_to_have_left(

@@ -31,10 +31,10 @@ from actors.messages import (
 from kernels.fixed8 import SCALE
 from supervisors.run_files import read_engine_file, resolved
 from tests.chaos.books import (
-    assert_one_outcome_each,
     assert_positions_and_cash,
     few,
     fixed,
+    lines,
     number,
     rows,
     settle,
@@ -71,6 +71,7 @@ class Tally:
     def __init__(self, engine: EngineRun) -> None:
         self.engine = engine
         self.written: dict[str, int] = {}
+        self.went_out: set[str] = set()
         self.not_sent = 0
         self.acknowledged: set[str] = set()
         self.filled: dict[str, tuple[str, Decimal]] = {}
@@ -124,6 +125,7 @@ class Tally:
                 self._signal_of[intent.intent_id] = intent.signal_id
             case SubmitWritten(client_order_ids=names, written_ns=written_ns, intent_id=intent_id):
                 self.written.update(dict.fromkeys(names, written_ns))
+                self.went_out.add(self._signal_of[intent_id])
                 self.took_ms.append((written_ns - self.published_ns[self._signal_of[intent_id]]) / 1e6)
             case SubmitNotSent():
                 self.not_sent += 1
@@ -148,6 +150,19 @@ class Tally:
         assert counted == [len(self.at_gateway), len(self.executed)], f"the gateway counts {counted}"
         open_ones = [ref for ref, row in self.at_gateway.items() if row["status"] in ("Submitted", "PreSubmitted")]
         assert not open_ones, f"{few(open_ones)} still work"
+
+    def assert_one_outcome_each(self) -> Counter[str]:
+        """Every signal has one, and orders were written of those that were submitted; count them."""
+        told = [str(line["signal_id"]) for line in lines(self.engine, "outcomes")]
+        twice = [name for name, count in Counter(told).items() if count > 1]
+        assert not twice, f"{few(twice)} have more than one outcome"
+        outcomes = {name: row for name, row in self.engine.outcomes().items() if name in self.published_ns}
+        assert set(outcomes) == set(self.published_ns), f"{few(set(self.published_ns) - set(outcomes))} have no outcome"
+        submitted = {name for name, row in outcomes.items() if row["outcome"] == "submitted"}
+        assert submitted == self.went_out, f"{few(submitted ^ self.went_out)} are submitted or written only"
+        return Counter(
+            " by ".join(str(row[part]) for part in ("outcome", "guard") if part in row) for row in outcomes.values()
+        )
 
     def __str__(self) -> str:
         took = sorted(self.took_ms) or [0.0]
@@ -272,7 +287,7 @@ def _end(engine: EngineRun, tally: Tally) -> Counter[str]:
     tally.read_journal()
     tally.read_gateway()
     assert_positions_and_cash(engine)
-    return assert_one_outcome_each(engine, tally.published_ns)
+    return tally.assert_one_outcome_each()
 
 
 def _counted(counted: Counter[str]) -> str:

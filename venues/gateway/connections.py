@@ -131,6 +131,7 @@ class ClientConnection(asyncio.Protocol):
         self.client.outbox.clear()
         if self._frozen or self._transport is None or self._transport.is_closing():
             return
+        self._core.told_ns[self.client.client_id] = time.time_ns()
         self._transport.write(frames)
         if self._transport.get_write_buffer_size() > UNSENT_BYTES_MAX:
             self._core.counters["slow_clients_dropped"] += 1

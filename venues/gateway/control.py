@@ -313,6 +313,7 @@ def _status(core: GatewayCore) -> Reply:
         "orders_total": len(core.store.orders),
         "executions_total": core.account.executions,
         "counters": dict(core.counters),
+        "told_ns": {str(client_id): at_ns for client_id, at_ns in core.told_ns.items()},
         "faults_armed": core.faults.armed(),
         "faults_struck": dict(core.faults.struck),
         "faults_standing": {

@@ -83,6 +83,8 @@ class GatewayCore:
         self.clients: dict[int, Client] = {}
         self.faults = Faults()
         self.counters: Counter[str] = Counter()
+        self.told_ns: dict[int, int] = {}
+        """When each client was last written to, by the machine's own clock."""
         self.walking = settings.walk
         self.shell: Shell | None = None
         self._machine_ns = clock_ns
