@@ -96,8 +96,8 @@ class IbDriver(Observer):
         self._opening = True
         self._suspended = 0
         self._reading: Reading | None = None
-        self._at_opening: tuple[Reading, int] | None = None
-        """What was read to open the session, and when; None as soon as anything has changed."""
+        self._at_opening: tuple[Reading, int, int] | None = None
+        """What was read to open the session, and from when to when; None as soon as anything has changed."""
 
     # ---- the actor's side
 
@@ -180,13 +180,14 @@ class IbDriver(Observer):
         async with self._read_turn:
             await link.current_time(seconds_max)
             next_order_id = await link.order_ids(seconds_max)
+            begun_ns = self._clock.now_ns()
             reading = self._reading = Reading()
             await reading.run(link, seconds_max)
             self._reading = None
         if reading.failed:
             reason = reading.unanswered or f"not answered: {', '.join(reading.failed)}"
             raise LinkLost(f"start-up requests: {link.lost.result() if link.lost.done() else reason}")
-        self._at_opening = reading, self._clock.now_ns()
+        self._at_opening = reading, begun_ns, self._clock.now_ns()
         # After the nightly restart the next id has been seen to roll back below ids in use.
         return max(next_order_id, reading.highest_order_id(self.settings.client_id) + 1), next_order_id
 
@@ -254,10 +255,10 @@ class IbDriver(Observer):
     def _known(self, command: QueryVenue) -> VenueRead | None:
         """Answer from what was read to open the session, once, while that is all there is to know."""
         known, self._at_opening = self._at_opening, None
-        if known is None or command.positions_only or self._clock.now_ns() - known[1] > AT_OPENING_NS:
+        if known is None or command.positions_only or self._clock.now_ns() - known[2] > AT_OPENING_NS:
             return None
-        reading, taken_ns = known
-        return reading.result(command.session_id, command.request_id, taken_ns)
+        reading, begun_ns, taken_ns = known
+        return reading.result(command.session_id, command.request_id, begun_ns, taken_ns)
 
     def _news(self) -> None:
         """Something was told: what was read before, other than by the reading under way, is no longer all."""
