@@ -224,6 +224,7 @@ class Allocator:
             take_profit_px=signal.take_profit_px,
             stop_px=signal.stop_px,
             expires_ns=signal.expires_ns,
+            reference_px=signal.reference_px,
         )
         taken = msgspec.structs.replace(
             state,

@@ -2,10 +2,10 @@
 
 Owns: our orders, executions and positions at one account, the ids drawn for them, the intents held back.
 Consumes: `PlaceBracket`, `PlaceExit`, `CancelOrders`, `CloseWithStop` and `ResolveIntent` (owed), gate grants, halts,
-its driver's reports. Emits: `SubmitOrders`, `ModifyOrder`, `CancelVenueOrder` and `QueryVenue` to the driver;
-`IntentOutcome` and `StopStands` (owed) to who asked; `OrderChanged`, `PositionChanged`, `BracketClosed` (owed) to the
-allocator and the watchers; `BrokerSessionChanged` (owed) and `PicturesTaken` to the reconciler; projections `orders`,
-`positions`.
+its driver's reports. Emits: `SubmitOrders`, `ModifyOrder`, `CancelVenueOrder`, `QueryVenue` and `ReadContract` to the
+driver; `IntentOutcome` and `StopStands` (owed) to who asked; `OrderChanged`, `PositionChanged`, `BracketClosed` (owed)
+to the allocator and the watchers; `BrokerSessionChanged` (owed) and `PicturesTaken` to the reconciler; projections
+`orders`, `positions`.
 
 Invariants: orders are journaled as `pre_sent`, with account, client id, venue order ids and generation, before any
 byte is written; an intent is written at most once, plus at most one resend that the reconciler settled; ids are
@@ -31,6 +31,7 @@ import msgspec
 
 from actors.broker_at_market import AT_MARKET_TIMER, close_with_stop, look_up_refused, turn_on
 from actors.broker_cancels import CANCEL_TIMER, cancel, cancel_again
+from actors.broker_entries import contract_read, our_cash, read_ahead
 from actors.broker_exits import EXITS_TIMER, alarm_exits_again, mend_exits, watch_exits
 from actors.broker_facts import fold_commission, fold_error, fold_execution, fold_read, fold_report
 from actors.broker_intents import (
@@ -40,6 +41,7 @@ from actors.broker_intents import (
     lose_session,
     not_sent,
     place,
+    refused_unsent,
     release_held,
     resolve,
     stuck,
@@ -65,6 +67,7 @@ from actors.messages import (
     CancelOrders,
     CloseWithStop,
     CommissionReported,
+    ContractRead,
     Envelope,
     ExecutionReported,
     GrantGate,
@@ -84,6 +87,7 @@ from actors.messages import (
     SessionOpened,
     ShowOrders,
     SubmitNotSent,
+    SubmitRefused,
     SubmitWritten,
     TimerFired,
     VenueErrorReported,
@@ -106,6 +110,8 @@ BrokerInput = (
     | SessionLost
     | SubmitWritten
     | SubmitNotSent
+    | SubmitRefused
+    | ContractRead
     | OrderReported
     | ExecutionReported
     | CommissionReported
@@ -190,6 +196,12 @@ def _handle(turn: Turn, body: BrokerInput, correlation_id: str) -> None:
             written(turn, body)
         case SubmitNotSent():
             not_sent(turn, body)
+        case SubmitRefused():
+            refused_unsent(turn, body)
+        case ContractRead():
+            if _current(turn, body.session_id):
+                contract_read(turn, body)
+                release_held(turn)
         case OrderReported():
             if _current(turn, body.session_id):
                 fold_report(turn, body)
@@ -268,10 +280,12 @@ def _session_opened(turn: Turn, opened: SessionOpened) -> None:
     turn.session = Session(opened.session_id, opened.account, opened.client_id)
     session_began(turn)
     turn.gate = None
+    turn.contracts = {}
     turn.generation = _generation(turn, opened)
     turn.next_order_id = max(turn.next_order_id, opened.next_order_id, opened.venue_next_order_id)
     changed = BrokerSessionChanged(opened.session_id, opened.account, opened.next_order_id)
     turn.owe(turn.settings.reconciler, changed)
+    read_ahead(turn)
     wake_for_held(turn)
     if turn.cancels:
         cancel_again(turn)
@@ -357,7 +371,9 @@ def _pictures(turn: Turn, read: VenueRead) -> PicturesTaken:
     named = {report.client_order_id for report in (*read.open_orders, *read.completed_orders)}
     fills = () if read.positions_only else _fills(turn, read)
     followed = tuple(external.perm_id for external in turn.externals.values())
-    return PicturesTaken(read, _orders(turn, named), _positions(turn), fills, turn.absorbed_ts_ns, followed)
+    return PicturesTaken(
+        read, _orders(turn, named), _positions(turn), fills, turn.absorbed_ts_ns, followed, our_cash(turn)
+    )
 
 
 def _fills(turn: Turn, read: VenueRead) -> tuple[OurFill, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
+from actors.broker_entries import take_account
 from actors.broker_exits import shown
 from actors.broker_external import fold_external_fill, is_external, settle_unlisted, takes_execution, takes_order
 from actors.broker_readback import read_back
@@ -39,6 +40,7 @@ def fold_read(turn: Turn, read: VenueRead) -> None:
         fold_commission(turn, commission)
     for report in (*read.open_orders, *read.completed_orders):
         fold_report(turn, report, listed=True)
+    take_account(turn, read.account)
     if not read.failed and not read.positions_only:
         _settle_inactive(turn, read)
         settle_unlisted(turn, read)

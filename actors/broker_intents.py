@@ -11,6 +11,7 @@ from itertools import islice
 
 import msgspec
 
+from actors.broker_entries import checked_entry
 from actors.broker_state import SECOND_NS, Family, Held, Intent, Order, Session, Terms, Transition
 from actors.broker_turn import STOP_AGAIN, Turn
 from actors.effects import Drive, Severity, StartTimer
@@ -27,10 +28,12 @@ from actors.messages import (
     Side,
     SubmitNotSent,
     SubmitOrders,
+    SubmitRefused,
     SubmitWritten,
 )
 from kernels import ids
 from kernels.order_state import UNRESOLVED, WORKING, OrderEvent, OrderState
+from kernels.sizing import Refused
 
 AT_ONCE = frozenset({Leg.ENTRY, Leg.EXIT})
 """Legs that are meant to trade now; the others stand until they are touched."""
@@ -74,6 +77,7 @@ def wake_for_held(turn: Turn) -> None:
 def _submit_or_hold(turn: Turn, held: Held) -> None:
     intent, now_ns = held.intent, turn.now_ns
     opens_risk = isinstance(intent, BracketIntent)
+    blocked_by = _blocked_by(turn, opens_risk)
     if turn.halt and opens_risk:
         turn.refuse(held, Outcome.REFUSED, "halt", {"reason": turn.halt})
     elif turn.flatten and isinstance(intent, ExitIntent) and intent.asked_by != turn.settings.risk:
@@ -83,16 +87,35 @@ def _submit_or_hold(turn: Turn, held: Held) -> None:
         turn.refuse(held, Outcome.SUPERSEDED, "stop_stands", {"stop": standing})
     elif now_ns >= intent.expires_ns:
         late_ms = (now_ns - intent.expires_ns) // 1_000_000
-        figures = {"late_ms": str(late_ms), "blocked_by": _blocked_by(turn, opens_risk)}
+        figures = {"late_ms": str(late_ms), "blocked_by": blocked_by or "contract"}
         turn.refuse(held, Outcome.EXPIRED, "expired", figures)
-    elif not (blocked_by := _blocked_by(turn, opens_risk)) and turn.session is not None:
-        _submit(turn, held, turn.session)
-    elif len(turn.held) >= turn.settings.held_max:
-        turn.refuse(held, Outcome.REFUSED, "held_full", {"held": str(len(turn.held)), "blocked_by": blocked_by})
+    elif not blocked_by and turn.session is not None:
+        _check_and_submit(turn, held, turn.session)
     else:
-        turn.held[intent.intent_id] = held
-        turn.count(f"held.{blocked_by}")
-        wake_for_held(turn)
+        _hold(turn, held, blocked_by)
+
+
+def _check_and_submit(turn: Turn, held: Held, session: Session) -> None:
+    intent, rules = held.intent, turn.settings.entries
+    if isinstance(intent, BracketIntent) and rules is not None:
+        checked = checked_entry(turn, intent, rules)
+        if checked is None:
+            _hold(turn, held, "contract")
+            return
+        if isinstance(checked, Refused):
+            turn.refuse(held, Outcome.REFUSED, checked.guard, checked.figures)
+            return
+        held = msgspec.structs.replace(held, intent=checked)
+    _submit(turn, held, session)
+
+
+def _hold(turn: Turn, held: Held, blocked_by: str) -> None:
+    if len(turn.held) >= turn.settings.held_max:
+        turn.refuse(held, Outcome.REFUSED, "held_full", {"held": str(len(turn.held)), "blocked_by": blocked_by})
+        return
+    turn.held[held.intent.intent_id] = held
+    turn.count(f"held.{blocked_by}")
+    wake_for_held(turn)
 
 
 def _blocked_by(turn: Turn, opens_risk: bool) -> str:
@@ -182,6 +205,7 @@ def _drive(turn: Turn, family: Family) -> None:
         tickets=_tickets(turn, family),
         resend=family.resends > 0,
         not_after_ns=min(lease_ns, intent.expires_ns),
+        reference_px=intent.reference_px if isinstance(intent, BracketIntent) else 0,
     )
     turn.effects.append(Drive(command))
     turn.effects.append(StartTimer(STUCK_TIMER, turn.settings.stuck_after_ns))
@@ -251,7 +275,7 @@ def _terms(turn: Turn, leg: Leg, oca_group: str = "") -> Terms:
     return Terms(
         time_in_force=settings.entry_time_in_force if leg in AT_ONCE else settings.exit_time_in_force,
         oca_group=oca_group,
-        outside_rth=settings.exits_outside_rth and leg is not Leg.ENTRY,
+        outside_rth=settings.entry_outside_rth if leg is Leg.ENTRY else settings.exits_outside_rth,
         trigger_method=settings.stop_trigger_method if leg is Leg.STOP_LOSS else 0,
     )
 
@@ -293,23 +317,40 @@ def written(turn: Turn, report: SubmitWritten) -> None:
     if family is None or family.session_id != report.session_id:
         turn.count("written_of_another_session")
         return
-    turn.put_family(_moved(turn, turn.gone_out(family), OrderEvent.WRITTEN, frozenset(report.client_order_ids)))
+    family = turn.gone_out(family, report.degraded)
+    turn.put_family(_moved(turn, family, OrderEvent.WRITTEN, frozenset(report.client_order_ids)))
 
 
 def not_sent(turn: Turn, report: SubmitNotSent) -> None:
-    """Not a byte of the first write left: as if never submitted. Of a resend or of some legs only: UNKNOWN stays."""
+    """Not a byte of the first write left: as if never submitted, and tried again."""
+    family = _never_written(turn, report)
+    if family is not None:
+        _put_back(turn, family, report.reason)
+
+
+def refused_unsent(turn: Turn, report: SubmitRefused) -> None:
+    """Not a byte of the first write left, because a guard objected: that is the intent's end."""
+    family = _never_written(turn, report)
+    if family is not None:
+        turn.drop_family(family)
+        held = Held(family.intent, family.not_sent, family.correlation_id)
+        turn.refuse(held, Outcome.REFUSED, report.guard, report.figures)
+
+
+def _never_written(turn: Turn, report: SubmitNotSent | SubmitRefused) -> Family | None:
+    """Return the family if it is certain that none of it left. Of a resend or of some legs only: UNKNOWN stays."""
     family = turn.families.get(report.intent_id)
     if family is None or family.session_id != report.session_id:
         turn.count("not_sent_of_another_session")
-        return
+        return None
     named = frozenset(report.client_order_ids)
     all_legs = all(order.client_order_id in named for order in family.orders)
     untouched = all(order.state in (OrderState.PRE_SENT, OrderState.UNKNOWN) for order in family.orders)
     if family.resends or family.outcome_given or not all_legs or not untouched:
         turn.count("not_sent_unproven")
         turn.put_family(_moved(turn, family, OrderEvent.LOST, named))
-        return
-    _put_back(turn, family, report.reason)
+        return None
+    return family
 
 
 def _put_back(turn: Turn, family: Family, reason: str) -> None:

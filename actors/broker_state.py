@@ -9,7 +9,9 @@ from collections.abc import Mapping
 import msgspec
 
 from actors.external_orders import ExternalOrder, ExternalOrders
-from actors.messages import BracketIntent, ExitIntent, Leg, OrderType, Side
+from actors.messages import AccountFigures, BracketIntent, ExitIntent, Leg, OrderType, Side
+from kernels.contract_terms import ContractTerms
+from kernels.entry_checks import EntryRules
 from kernels.order_state import DONE, OrderState
 from kernels.positions import Fill, Position
 from kernels.recurring import Span
@@ -37,6 +39,9 @@ class BrokerSettings(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     mended, at most `exit_tries_max` times; a change that the venue has not shown after `modify_shown_ns` is looked up.
     In the spans `restart` and `login` the venue restarts, and waits for a person: nothing that opens risk leaves, and
     to lose it is expected. Without a session for `away_ns` outside of them a person is told.
+    `entries` None: they are held against neither contract nor account. `symbols`: whose
+    contracts are read when a session opens; terms older than `contract_age_ns` are read again, those whose hours are
+    over at most every `contract_again_ns`.
     """
 
     name: str = "broker.paper"
@@ -48,6 +53,7 @@ class BrokerSettings(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     risk: str = "risk"
     entry_time_in_force: str = "DAY"
     exit_time_in_force: str = "GTC"
+    entry_outside_rth: bool = False
     exits_outside_rth: bool = False
     stop_trigger_method: int = 0
     surfaced: Surfaced = Surfaced.ADOPT
@@ -71,6 +77,11 @@ class BrokerSettings(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     incidents_max: int = 64
     external_orders: ExternalOrders = ExternalOrders.ALERT
     externals_max: int = 500
+    entries: EntryRules | None = None
+    symbols: tuple[str, ...] = ()
+    contracts_max: int = 500
+    contract_age_ns: int = 12 * 3_600 * SECOND_NS
+    contract_again_ns: int = 60 * SECOND_NS
 
     @property
     def planned(self) -> tuple[Span, ...]:
@@ -265,6 +276,8 @@ class BrokerState(msgspec.Struct, frozen=True, gc=False):
     the session in which the venue was last read whole. `unlisted` are the working orders that complete reads of this
     session do not list, since the first of them, and `vanished` those that were given up for that, with the evidence.
     `away_since_ns`: since when there is no session, over restarts of this role; 0 while there is one.
+    `contracts` are the terms read in this session, `account` is what the venue last told of it, `reserved` what entries
+    may cost that it need not have inside yet, `money_changed_ns` when a fill or commission last moved cash.
     """
 
     session: Session | None = None
@@ -295,6 +308,10 @@ class BrokerState(msgspec.Struct, frozen=True, gc=False):
     externals: Mapping[str, ExternalOrder] = {}
     uptime: Uptime = Uptime()
     away_since_ns: int = 0
+    contracts: Mapping[str, ContractTerms] = {}
+    account: AccountFigures | None = None
+    reserved: Mapping[str, int] = {}
+    money_changed_ns: int = 0
 
 
 Raws = dict[str, msgspec.Raw]

@@ -33,6 +33,7 @@ from actors.broker_state import (
 from actors.effects import AppendLine, ClearAlarm, Count, Effect, Project, RaiseAlarm, Send, Severity
 from actors.external_orders import ExternalOrder, FillView
 from actors.messages import (
+    AccountFigures,
     AnyMessage,
     BracketClosed,
     ExitIntent,
@@ -45,6 +46,7 @@ from actors.messages import (
     Side,
 )
 from kernels import ids
+from kernels.contract_terms import ContractTerms
 from kernels.layered_map import LayeredMap
 from kernels.order_state import Incident, OrderEvent, transition
 from kernels.positions import FIXED, FLAT, Fill, Position, apply_fill, average_px, divide_half_even
@@ -84,6 +86,10 @@ _COMPARED = (
     "externals",
     "uptime",
     "away_since_ns",
+    "contracts",
+    "account",
+    "reserved",
+    "money_changed_ns",
 )
 """Small enough to compare whole at the end of a turn; the large maps are compared where they were touched."""
 _compared = attrgetter(*_COMPARED)
@@ -124,6 +130,10 @@ class Turn:
         self.externals: Mapping[str, ExternalOrder] = state.externals
         self.uptime = state.uptime
         self.away_since_ns = state.away_since_ns
+        self.contracts: Mapping[str, ContractTerms] = state.contracts
+        self.account: AccountFigures | None = state.account
+        self.reserved: Mapping[str, int] = state.reserved
+        self.money_changed_ns = state.money_changed_ns
         self._touched: dict[str, None] = {}
         self.strangers = 0
         """Orders and executions of nobody here that this input named."""
@@ -232,6 +242,8 @@ class Turn:
     def drop_family(self, gone: Family) -> None:
         """Forget a family: nothing of it was written, for certain, or it is over and remembered as done."""
         self.families = self.families.drop(gone.intent.intent_id)
+        if gone.intent.intent_id in self.reserved:
+            self.reserved = {key: cost for key, cost in self.reserved.items() if key != gone.intent.intent_id}
         self._touched[gone.intent.intent_id] = None
         self.effects.extend(Project("orders", "all", order.client_order_id, b"") for order in gone.orders)
 
@@ -246,12 +258,15 @@ class Turn:
         transitions = (*order.transitions, Transition(entered, self.now_ns))[-TRANSITIONS_KEPT:]
         return msgspec.structs.replace(order, state=entered, since_ns=self.now_ns, transitions=transitions)
 
-    def gone_out(self, family: Family) -> Family:
-        """Tell who asked, once, that the intent went out."""
+    def gone_out(self, family: Family, degraded: str = "") -> Family:
+        """Tell who asked, once, that the intent went out; and by which degraded guard, where it was one."""
         if family.outcome_given:
             return family
         intent = family.intent
         figures = {"venue_order_ids": ",".join(str(order.venue_order_id) for order in family.orders)}
+        if degraded:
+            figures["degraded"] = degraded
+            self.count(f"degraded.{degraded}")
         outcome = IntentOutcome(intent.intent_id, intent.signal_id, Outcome.SUBMITTED, figures=figures)
         self.owe(self.asker(intent), outcome, family.correlation_id)
         return msgspec.structs.replace(family, outcome_given=True)
@@ -262,6 +277,7 @@ class Turn:
         """Take the position after a fill, and tell risk, where it listens, what that changed of the money."""
         settings, old = self.settings, self.positions.get(fill.symbol, FLAT)
         self.positions = {**self.positions, fill.symbol: position}
+        self.money_changed_ns = self.now_ns
         realized = divide_half_even(position.realized, FIXED) - divide_half_even(old.realized, FIXED)
         commission = position.commission - old.commission
         if settings.risk in settings.watchers and (realized or commission):

@@ -11,6 +11,14 @@ from __future__ import annotations
 
 import msgspec
 
+from actors.account_messages import (
+    AccountFigures,
+    ContractRead,
+    OurCash,
+    ReadContract,
+    SubmitRefused,
+    VenueHolding,
+)
 from actors.cycle_messages import (
     CycleEnd,
     CycleLineWritten,
@@ -134,6 +142,7 @@ from actors.venue_messages import (
 )
 
 __all__ = [
+    "AccountFigures",
     "Acknowledged",
     "AlarmAcknowledged",
     "AnyMessage",
@@ -147,6 +156,7 @@ __all__ = [
     "CancelVenueOrder",
     "CloseWithStop",
     "CommissionReported",
+    "ContractRead",
     "CycleEnd",
     "CycleLineWritten",
     "CycleOutcome",
@@ -180,6 +190,7 @@ __all__ = [
     "OrderTicket",
     "OrderType",
     "OrdersShown",
+    "OurCash",
     "Outcome",
     "PicturesTaken",
     "PlaceBracket",
@@ -193,6 +204,7 @@ __all__ = [
     "QueryVenue",
     "Quote",
     "QuotesRead",
+    "ReadContract",
     "ReadQuotes",
     "ReadSpotAccount",
     "ReadVenue",
@@ -234,11 +246,13 @@ __all__ = [
     "StopStands",
     "SubmitNotSent",
     "SubmitOrders",
+    "SubmitRefused",
     "SubmitSpotOrder",
     "SubmitWritten",
     "SuspicionsFound",
     "TimerFired",
     "VenueErrorReported",
+    "VenueHolding",
     "VenuePosition",
     "VenueRead",
     "WatchPrices",
@@ -279,6 +293,9 @@ AnyMessage = (
     | SessionLost
     | SubmitWritten
     | SubmitNotSent
+    | SubmitRefused
+    | ReadContract
+    | ContractRead
     | OrderReported
     | ExecutionReported
     | CommissionReported

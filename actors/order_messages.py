@@ -6,6 +6,7 @@ import enum
 
 import msgspec
 
+from actors.account_messages import OurCash
 from actors.message import Message
 from actors.order_terms import Leg, Side
 from actors.venue_messages import VenuePosition, VenueRead
@@ -62,7 +63,7 @@ class SignalOutcome(Message, frozen=True):
 
 
 class BracketIntent(msgspec.Struct, frozen=True, gc=False, tag="bracket", tag_field="kind"):
-    """What the allocator decided; the broker turns it into three orders of one family."""
+    """What the allocator decided; the broker turns it into three orders of one family. `reference_px`: sized at it."""
 
     intent_id: str
     signal_id: str
@@ -75,6 +76,7 @@ class BracketIntent(msgspec.Struct, frozen=True, gc=False, tag="bracket", tag_fi
     stop_px: int
     expires_ns: int
     attempt: int = 1
+    reference_px: int = 0
 
 
 class ExitIntent(msgspec.Struct, frozen=True, gc=False, tag="exit", tag_field="kind"):
@@ -266,7 +268,7 @@ class PicturesTaken(Message, frozen=True):
     """Broker to reconciler, and to risk while it flattens: the venue's answer, and what we hold after it was folded in.
 
     `fills`: those that the read names, and those without a commission; executions up to `fills_known_from_ns` are
-    kept as positions only. `externals`: permIds of orders that are not ours and are followed.
+    kept as positions only. `externals`: permIds of orders that are not ours and are followed. `cash`: ours, after it.
     """
 
     read: VenueRead
@@ -275,16 +277,21 @@ class PicturesTaken(Message, frozen=True):
     fills: tuple[OurFill, ...] = ()
     fills_known_from_ns: int = 0
     externals: tuple[int, ...] = ()
+    cash: OurCash | None = None
 
 
 class ReconcileNow(Message, frozen=True):
-    """A person asks for a complete read now; `asked_ns` is when, and what the answer is known by."""
+    """A person asks for a complete read now; `asked_ns` is when, and what the answer is known by.
+
+    `accept_cash`: and takes the account's cash as it then is for the baseline of what is counted from there on.
+    """
 
     asked_ns: int
+    accept_cash: bool = False
 
 
 class DivergenceChanged(Message, frozen=True):
-    """A line of `lines/divergences.jsonl`: raised, confirmed (by a second read) or cleared, with its evidence."""
+    """A line of `lines/divergences.jsonl`: raised, confirmed (by a second read), cleared; or a baseline was taken."""
 
     change: str
     kind: str

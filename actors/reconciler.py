@@ -14,6 +14,9 @@ A divergence is raised at the first read that shows it, read again after `rechec
 the answers to one read) and, if it still stands, shuts the gate where its kind opens risk on a wrong picture
 (`blocking`; not with `divergence_shuts_gate = False`). It stays, across restarts, until a read clears it.
 
+Cash and equity are counted from a baseline (`reconciler_money`), which is taken once for an account, and again when a
+person accepts the account as it is (`ReconcileNow.accept_cash`); until a read can be compared, that wish stands.
+
 Recovery: gate shut (the old lease runs out), alarms raised anew, the venue read at once. Full: `findings_max`
 divergences are tracked, those beyond are counted.
 """
@@ -51,6 +54,7 @@ from actors.messages import (
 )
 from actors.reconciler_absence import is_unsettled, settle
 from actors.reconciler_findings import AGAIN_TIMER, alarm_of, compare, track
+from actors.reconciler_money import compare_money, take_baseline
 from actors.reconciler_state import (
     BLOCKING,
     SECOND_NS,
@@ -182,6 +186,8 @@ class Reconciler:
 
     def _asked(self, state: ReconcilerState, ask: ReconcileNow) -> Reduced:
         """A person waits: read everything under a name that the answer brings back. Nothing to read: answer at once."""
+        if ask.accept_cash and ask.asked_ns > state.accept_asked_ns:
+            state = msgspec.structs.replace(state, accept_asked_ns=ask.asked_ns)
         if not state.session_id:
             return msgspec.structs.replace(state, answered_ns=ask.asked_ns), (Count("asked_without_session"),)
         read = ReadVenue(state.session_id, f"{ASKED}{ask.asked_ns}", positions_only=False)
@@ -258,7 +264,10 @@ class Reconciler:
             effects.extend(more)
         elif any(is_unsettled(order, read.taken_ns, self.settings.grace_ns) for order in pictures.orders):
             effects.append(StartTimer(AGAIN_TIMER, self.settings.recheck_ns))
-        state, more = track(self.settings, state, read, found, now_ns)
+        state, more = take_baseline(self.settings, state, pictures, now_ns)
+        effects.extend(more)
+        money = compare_money(self.settings, state, pictures)
+        state, more = track(self.settings, state, read, found, money, now_ns)
         effects.extend(more)
         state, more = self._judge_gate(state, pictures.orders, now_ns)
         effects.extend(more)

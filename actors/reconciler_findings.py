@@ -7,11 +7,12 @@ import msgspec
 from actors.effects import AppendLine, ClearAlarm, Count, Effect, RaiseAlarm, Send, Severity, StartTimer
 from actors.external_orders import ExternalOrders
 from actors.messages import DivergenceChanged, ExecutionReported, OrderPicture, PicturesTaken, VenueRead
-from actors.reconciler_state import BLOCKING, Cleared, ReconcilerSettings, ReconcilerState, Tracked
+from actors.reconciler_state import BLOCKING, LINES, Cleared, ReconcilerSettings, ReconcilerState, Tracked
 from kernels import ids
 from kernels.order_state import OrderState
 from kernels.positions import split_exec_id
 from kernels.reconcile import (
+    OF_MONEY,
     OF_POSITIONS,
     Finding,
     FindingKind,
@@ -25,7 +26,6 @@ from kernels.reconcile import (
 )
 
 AGAIN_TIMER = "again"
-LINES = "divergences"
 
 
 def compare(settings: ReconcilerSettings, state: ReconcilerState, pictures: PicturesTaken) -> tuple[Finding, ...]:
@@ -81,11 +81,18 @@ def _without_external(
 
 
 def track(
-    settings: ReconcilerSettings, state: ReconcilerState, read: VenueRead, compared: tuple[Finding, ...], now_ns: int
+    settings: ReconcilerSettings,
+    state: ReconcilerState,
+    read: VenueRead,
+    compared: tuple[Finding, ...],
+    money: tuple[Finding, ...] | None,
+    now_ns: int,
 ) -> tuple[ReconcilerState, tuple[Effect, ...]]:
-    """Raise what is new in `compared`, confirm what still stands, clear what is gone."""
-    found = {finding.key: finding for finding in compared}
-    about = OF_POSITIONS if read.positions_only else frozenset(FindingKind)
+    """Raise what is new in `compared` and `money` (None: not compared), confirm what still stands, clear the rest."""
+    found = {finding.key: finding for finding in (*compared, *(money or ()))}
+    about = OF_POSITIONS if read.positions_only else frozenset(FindingKind) - OF_MONEY
+    if money is not None:
+        about |= OF_MONEY
     findings: dict[str, Tracked] = {}
     cleared: list[Cleared] = []
     effects: list[Effect] = []

@@ -7,9 +7,12 @@ from collections.abc import Mapping
 import msgspec
 
 from actors.external_orders import ExternalOrders
+from kernels.cash_check import Baseline
 from kernels.reconcile import Finding, FindingKind
 
 SECOND_NS = 1_000_000_000
+LINES = "divergences"
+"""The file of lines that divergences, and baselines of cash, are written to."""
 
 BLOCKING = frozenset(
     {
@@ -36,6 +39,7 @@ class ReconcilerSettings(msgspec.Struct, frozen=True, kw_only=True):
     `risk`, where there is one, is told of divergences that would open risk on a wrong picture. `ignored_symbols` are
     compared by nobody. `external_positions_count` False: a position in a symbol that is not
     held here is somebody else's, counted, and no divergence. `average_bps_max` 0: average prices are not compared.
+    `cash_tolerance` is Fixed8; `currency` is that of our fills.
     """
 
     name: str = "reconciler"
@@ -57,6 +61,10 @@ class ReconcilerSettings(msgspec.Struct, frozen=True, kw_only=True):
     ignored_symbols: tuple[str, ...] = ()
     average_bps_max: int = 0
     commission_late_ns: int = 120 * SECOND_NS
+    compare_cash: bool = True
+    currency: str = "USD"
+    cash_tolerance: int = 10**8
+    equity_bps_max: int = 50
     findings_max: int = 256
     cleared_max: int = 64
 
@@ -94,11 +102,28 @@ class Absence(msgspec.Struct, frozen=True):
     cum_qty: int | None = None
 
 
+class MoneyView(msgspec.Struct, frozen=True):
+    """The account's money as it was last read, Fixed8; `expected_cash` by our own fills (None: no baseline yet).
+
+    `not_compared` says why the last read was not held against it; empty: it was.
+    """
+
+    account: str = ""
+    currency: str = ""
+    cash: int = 0
+    expected_cash: int | None = None
+    net_liquidation: int = 0
+    as_of_ns: int = 0
+    baseline_ns: int = 0
+    not_compared: str = "the account has not been read"
+
+
 class ReconcilerState(msgspec.Struct, frozen=True):
     """`read_full_ns` is the last complete read of this session (0: none yet), `read_ns` the last of any kind.
     `absences` is by intent id, and by client order id for orders that worked.
 
     `failed` names what the last read did not get; `answered_ns` is the last asking of a person that was answered.
+    `baseline` is where counting cash began; `accept_asked_ns` when a person last wanted it to begin anew.
     """
 
     epoch: int = 0
@@ -113,6 +138,9 @@ class ReconcilerState(msgspec.Struct, frozen=True):
     request_id: str = ""
     failed: tuple[str, ...] = ()
     answered_ns: int = 0
+    baseline: Baseline | None = None
+    accept_asked_ns: int = 0
+    money: MoneyView = MoneyView()
 
 
 class Standing(msgspec.Struct, frozen=True):
@@ -143,6 +171,7 @@ class ReconcileView(msgspec.Struct, frozen=True):
     absences: tuple[str, ...]
     findings: tuple[Standing, ...]
     cleared: tuple[Standing, ...]
+    money: MoneyView = MoneyView()
 
 
 def gate_text(state: ReconcilerState) -> str:
@@ -198,4 +227,5 @@ def view_of(state: ReconcilerState, blocking: frozenset[FindingKind]) -> Reconci
         absences=tuple(state.absences),
         findings=standing,
         cleared=cleared,
+        money=state.money,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from actors.account_messages import AccountFigures
 from actors.message import Message
 from actors.order_terms import OrderType, Side
 
@@ -32,7 +33,8 @@ class SubmitOrders(Message, frozen=True):
     """Write these orders, in this order, in this session and no other. Never repeated blindly.
 
     From `not_after_ns` on (0: no end) not one byte may leave: a lease that opened the gate, or the intent, is over
-    by then, however long the command lay between decision and socket.
+    by then, however long the command lay between decision and socket. `reference_px`: what an entry was sized at, for
+    the guard at the socket that holds it against the market (0: not known).
     """
 
     intent_id: str
@@ -40,6 +42,7 @@ class SubmitOrders(Message, frozen=True):
     tickets: tuple[OrderTicket, ...]
     resend: bool = False
     not_after_ns: int = 0
+    reference_px: int = 0
 
 
 class ModifyOrder(Message, frozen=True):
@@ -91,12 +94,16 @@ class SessionLost(Message, frozen=True):
 
 
 class SubmitWritten(Message, frozen=True):
-    """The bytes of these orders were handed to the socket (which is not proof of arrival)."""
+    """The bytes of these orders were handed to the socket (which is not proof of arrival).
+
+    `degraded` names a guard that had to let them through by less than it should have.
+    """
 
     session_id: str
     intent_id: str
     client_order_ids: tuple[str, ...]
     written_ns: int
+    degraded: str = ""
 
 
 class SubmitNotSent(Message, frozen=True):
@@ -190,6 +197,7 @@ class VenueRead(Message, frozen=True):
     """Answer to `QueryVenue`. `failed` names the requests that were not answered: then absence proves nothing.
 
     `begun_ns`: before its first request was written, by our clock (0: not known); `taken_ns`: after the last answer.
+    `account` None: its values were not told whole. That alone is no failure: nothing but money hangs on it.
     """
 
     session_id: str
@@ -203,3 +211,4 @@ class VenueRead(Message, frozen=True):
     positions_only: bool = False
     failed: tuple[str, ...] = ()
     begun_ns: int = 0
+    account: AccountFigures | None = None

@@ -49,6 +49,7 @@ STILL = (
     "fund.fraction=0.01",
     "pre_trade.collar_bps=0",
     "pre_trade.exit_collar_bps=0",
+    "pre_trade.market_collar_bps=10000",
     *MANY,
     *NO_LIMITS,
 )

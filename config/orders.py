@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from config.limits import AMOUNT_MAX, Bps, Count, Milliseconds, PositiveCount, Seconds, SecondsOrNone
+from config.limits import AMOUNT_MAX, Count, Milliseconds, PositiveCount, Seconds, SecondsOrNone
 from config.section import Section
 
 TriggerMethod = Annotated[int, Meta(ge=0, le=8)]
@@ -23,7 +23,9 @@ class Reconciler(Section, frozen=True):
     `external_orders`: orders at the account that are not ours are counted only, followed, or alarmed.
     `external_positions`: a position in a symbol that is not held here is a divergence, or somebody else's affair.
     `ignored_symbols` are not compared at all. `average_px_bps_max`: by how much average prices may differ beyond
-    commissions; 0 compares none. `commission_late_s`: how long a fill may be without its commission.
+    commissions; 0 compares none. `commission_late_s`: how long a fill may be without its commission. `compare_cash`:
+    hold the account's cash and net liquidation against our fills, within `cash_tolerance`, the latter with
+    `equity_bps_max` of the positions' value on top.
     """
 
     positions_every_s: Seconds = 30.0
@@ -36,19 +38,9 @@ class Reconciler(Section, frozen=True):
     ignored_symbols: IgnoredSymbols = ()
     average_px_bps_max: Count = 5
     commission_late_s: Seconds = 120.0
-
-
-class PreTrade(Section, frozen=True):
-    """What a signal's bracket must be before it is an order; 0 switches a guard off.
-
-    `tick`: prices are multiples of it. `collar_bps`: how far a limit may lie from the signal's reference price, and
-    `exit_collar_bps` its exits. `duplicate_s`: how long the same symbol, side and quantity is refused.
-    """
-
-    tick: Decimal = Decimal("0.01")
-    collar_bps: Bps = 500.0
-    exit_collar_bps: Bps = 5_000.0
-    duplicate_s: SecondsOrNone = 0.0
+    compare_cash: bool = True
+    cash_tolerance: Decimal = Decimal(1)
+    equity_bps_max: Count = 50
 
 
 class Exits(Section, frozen=True):
@@ -123,3 +115,11 @@ def faults_of_risk(risk: Risk) -> list[str]:
             "Remedy: correct it there"
         )
     return faults
+
+
+def faults_of_reconciler(reconciler: Reconciler) -> list[str]:
+    """What one value's type cannot show, as texts with their remedy."""
+    amount = reconciler.cash_tolerance
+    if amount.is_finite() and 0 <= amount <= AMOUNT_MAX:
+        return []
+    return [f"reconciler.cash_tolerance is {amount}; allowed: 0 (exact) to {AMOUNT_MAX}. Remedy: correct it there"]

@@ -35,7 +35,8 @@ from config.limits import (
     SecondsOrNone,
     Symbols,
 )
-from config.orders import Exits, PreTrade, Reconciler, Risk, Sentinel, faults_of_risk
+from config.orders import Exits, Reconciler, Risk, Sentinel, faults_of_reconciler, faults_of_risk
+from config.pretrade import PreTrade
 from config.section import Section
 
 
@@ -338,7 +339,11 @@ def _check(settings: Settings, tree: Tree, where: str) -> None:
     """What one value alone cannot show."""
     supervision, reconciler = settings.supervision, settings.reconciler
     of_execution = faults_of_execution(settings.execution, settings.exchange)
-    of_orders = (*faults_of_risk(settings.risk), *faults_of_gateway(settings.gateway))
+    of_orders = (
+        *faults_of_risk(settings.risk),
+        *faults_of_gateway(settings.gateway),
+        *faults_of_reconciler(reconciler),
+    )
     for fault in (*faults_of(settings.exchange), *of_execution, *of_orders):
         raise SettingsError(f"{where}: {fault}")
     _require(
@@ -365,11 +370,6 @@ def _check(settings: Settings, tree: Tree, where: str) -> None:
             amount.is_finite() and 0 < amount <= AMOUNT_MAX,
             f"{where}: {dotted} is {amount}; allowed: above 0, at most {AMOUNT_MAX}. Remedy: correct it there",
         )
-    _require(
-        settings.pre_trade.tick.is_finite() and 0 <= settings.pre_trade.tick <= AMOUNT_MAX,
-        f"{where}: pre_trade.tick is {settings.pre_trade.tick}; allowed: 0 (none) to {AMOUNT_MAX}. "
-        "Remedy: the price step of the stocks traded, e.g. 0.01",
-    )
     if settings.run.mode == "live":
         _check_live(settings, tree, where)
     mode, gateway = settings.run.mode, settings.gateway

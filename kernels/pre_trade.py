@@ -1,4 +1,4 @@
-"""Guards of a bracket once its size is known, before it becomes an intent: a table. Exact integers.
+"""Guards of a bracket by its signal alone, once its size is known, before it becomes an intent. Exact integers.
 
 Prices and quantities are Fixed8. The first guard of `GUARDS` that objects gives the refusal, with its figures as text;
 what it was compared with stands beside what was asked. A limit of 0 switches its guard off.
@@ -14,10 +14,9 @@ from kernels.sizing import BPS, Refused
 
 
 class Rules(msgspec.Struct, frozen=True):
-    """`tick`: prices are multiples of it. `collar_bps`: how far a limit may lie from the last known price, and
-    `exit_collar_bps` a take-profit or stop. `duplicate_ns`: how long the same symbol, side and quantity is refused."""
+    """`collar_bps`: how far a limit may lie from the last known price, and `exit_collar_bps` a take-profit or stop.
+    `duplicate_ns`: how long the same symbol, side and quantity is refused."""
 
-    tick: int = 0
     collar_bps: int = 0
     exit_collar_bps: int = 0
     duplicate_ns: int = 0
@@ -49,15 +48,6 @@ def refusal(wish: Wish, rules: Rules, recent: tuple[Recent, ...], now_ns: int) -
     return next((found for guard in GUARDS if (found := guard(wish, rules, recent, now_ns)) is not None), None)
 
 
-def _tick(wish: Wish, rules: Rules, _: tuple[Recent, ...], __: int) -> Refused | None:
-    if not rules.tick:
-        return None
-    for name in ("limit_px", "take_profit_px", "stop_px"):
-        if (px := getattr(wish, name)) % rules.tick:
-            return Refused("tick", {name: str(px), "tick": str(rules.tick)})
-    return None
-
-
 def _collar(wish: Wish, rules: Rules, _: tuple[Recent, ...], __: int) -> Refused | None:
     limits = {
         "limit_px": rules.collar_bps,
@@ -79,4 +69,4 @@ def _duplicate(wish: Wish, rules: Rules, recent: tuple[Recent, ...], now_ns: int
     return None
 
 
-GUARDS: tuple[Callable[[Wish, Rules, tuple[Recent, ...], int], Refused | None], ...] = (_tick, _collar, _duplicate)
+GUARDS: tuple[Callable[[Wish, Rules, tuple[Recent, ...], int], Refused | None], ...] = (_collar, _duplicate)

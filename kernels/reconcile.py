@@ -35,6 +35,10 @@ class FindingKind(enum.StrEnum):
     """An execution of ours that the venue has and our positions do not."""
     COMMISSION = "commission"
     """An execution whose commission nobody has told for long."""
+    CASH = "cash"
+    """The account's cash is not what our fills and commissions make of it."""
+    EQUITY = "equity"
+    """Its net liquidation is not that cash and our positions at its prices."""
 
 
 OF_POSITIONS = frozenset(
@@ -47,9 +51,14 @@ OF_POSITIONS = frozenset(
 )
 """What a read of positions alone can find, and clear."""
 
+OF_MONEY = frozenset({FindingKind.CASH, FindingKind.EQUITY})
+"""What only a read with account values can find, and clear."""
+
 
 class Finding(msgspec.Struct, frozen=True):
-    """One divergence; `subject` is a client order id, `perm:<permId>`, or a symbol. The evidence is for a person."""
+    """One divergence; `subject` is a client order id, `perm:<permId>`, a symbol, or account and currency.
+
+    The evidence is for a person."""
 
     kind: FindingKind
     subject: str

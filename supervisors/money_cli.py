@@ -37,13 +37,15 @@ def add_money_commands(add: Add) -> None:
         help="an intent's, a signal's or an order's id; with its states",
     )
     cycle_orders = add("cycle-orders", _cycle_orders, "the orders of cycles at the spot exchange")
-    positions = add("positions", _positions, "our positions, folded from executions")
+    positions = add("positions", _positions, "our positions, folded from executions, at the last prices heard")
     fills = add("fills", _fills, "executions, with commission and what each realized")
     fills.add_argument("--symbol", default="", metavar="SYMBOL")
     fills.add_argument("--since", metavar="TIME", help="90s, 15m, 2h, 1d before now, or an ISO time; default: all")
     text = "gate, last reads and standing divergences; exit code 0 equal, 1 not"
     reconcile = add("reconcile", _reconcile, text)
     reconcile.add_argument("--now", action="store_true", help="have everything read now, and wait for the result")
+    accept = "take the account's cash as it is now for right, and count from there (interest, dividends, transfers)"
+    reconcile.add_argument("--accept-cash", action="store_true", help=accept)
     for command in (orders, cycle_orders, positions, fills, reconcile):
         command.add_argument("--json", action="store_true")
 
@@ -93,6 +95,7 @@ def _reconcile(arguments: argparse.Namespace) -> Said:
     from supervisors.money_look import ask_now, is_equal, read_reconcile, reconcile_text
 
     settings = _settings(arguments)
-    view = ask_now(settings) if arguments.now else read_reconcile(settings)
+    asks = arguments.now or arguments.accept_cash
+    view = ask_now(settings, accept_cash=arguments.accept_cash) if asks else read_reconcile(settings)
     code = EXIT_EQUAL if is_equal(view) else EXIT_DIVERGES
     return (to_json(view).decode() if arguments.json else reconcile_text(view)), code

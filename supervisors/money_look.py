@@ -13,12 +13,14 @@ import msgspec
 
 from actors.adapters.ask_driver import write_ask
 from actors.adapters.inspection import EngineAway
+from actors.adapters.price_file import LastPrice, read_last_prices
 from actors.keys import ALL, KeyType
 from actors.messages import ReconcileNow
-from actors.reconciler_state import ReconcileView, Standing
+from actors.reconciler_state import MoneyView, ReconcileView, Standing
 from config.schema import Settings
-from kernels.fixed8 import format_fixed8
+from kernels.fixed8 import SCALE, format_fixed8
 from kernels.order_state import UNRESOLVED, WORKING
+from kernels.positions import divide_half_even
 from supervisors.opportunities import clock_text
 from supervisors.run_files import read_engine_file
 from supervisors.status import read_projection, read_status
@@ -32,12 +34,15 @@ ORDER_COLUMNS = (
 CYCLE_COLUMNS = (
     "client_order_id", "symbol", "side", "state", "qty", "cum_qty", "cum_quote_qty", "limit_px", "ended",
 )  # fmt: skip
-POSITION_COLUMNS = ("symbol", "qty", "avg_px", "realized_pnl", "commission")
+POSITION_COLUMNS = ("symbol", "qty", "avg_px", "last_px", "age_s", "unrealized_pnl", "realized_pnl", "commission")
 FILL_COLUMNS = (
     "exec_id", "time", "symbol", "side", "qty", "px", "commission", "currency", "realized_pnl", "note",
     "client_order_id",
 )  # fmt: skip
-_FIXED = ("px", "qty", "realized_pnl", "commission")
+_FIXED = ("px", "qty", "realized_pnl", "unrealized_pnl", "commission")
+_RIGHT = (*_FIXED, "age_s")
+_UNKNOWN = frozenset({"last_px", "age_s", "unrealized_pnl"})
+"""Columns in which what is not known is shown as such."""
 _OPEN = frozenset(state.value for state in WORKING | UNRESOLVED)
 ANSWER_S_MAX = 30.0
 LOOK_S = 0.1
@@ -73,8 +78,24 @@ def cycle_rows(settings: Settings) -> list[Row]:
 
 
 def position_rows(settings: Settings) -> list[Row]:
-    """Positions by symbol, flat ones included once they were traded. Raises NotRunning, EngineAway."""
-    return _readable(read_projection(settings, KeyType.POSITIONS).values(), lambda row: str(row["symbol"]))
+    """Positions by symbol, flat ones included once they were traded. Raises NotRunning, EngineAway.
+
+    Each has the last price that its broker heard, that price's age, and what it would realize at it before
+    commissions; None where no price was ever heard.
+    """
+    rows = read_projection(settings, KeyType.POSITIONS).values()
+    prices, now_ns = read_last_prices(Path(settings.run.run_dir)), time.time_ns()
+    valued = [row | _valued(row, prices.get(str(row["symbol"])), now_ns) for row in rows]
+    return _readable(valued, lambda row: str(row["symbol"]))
+
+
+def _valued(row: Mapping[str, object], last: LastPrice | None, now_ns: int) -> Row:
+    qty = int(str(row["qty"]))
+    if last is None:
+        return {"last_px": None, "age_s": None, "unrealized_pnl": None if qty else 0}
+    gained = divide_half_even((last.px - int(str(row["avg_px"]))) * qty, SCALE)
+    age_s = round(max(0, now_ns - last.heard_ns) / 1e9, 1)
+    return {"last_px": last.px, "age_s": age_s, "unrealized_pnl": gained}
 
 
 def fill_rows(settings: Settings, *, symbol: str = "", since_ns: int = 0) -> list[Row]:
@@ -113,7 +134,7 @@ def rows_text(rows: list[Row], columns: tuple[str, ...], nothing: str) -> str:
     lines = []
     for line in [list(columns), *shown]:
         cells = (
-            cell.rjust(width) if column.endswith(_FIXED) else cell.ljust(width)
+            cell.rjust(width) if column.endswith(_RIGHT) else cell.ljust(width)
             for cell, column, width in zip(line, columns, widths, strict=True)
         )
         lines.append("  ".join(cells).rstrip())
@@ -140,7 +161,9 @@ def _cell(row: Row, column: str) -> str:
     if column == "note":
         return ",".join(word for word in ("corrected", "external") if row.get(word))
     value = row.get(column)
-    return "" if value is None else str(value)
+    if value is None:
+        return "-" if column in _UNKNOWN else ""
+    return str(value)
 
 
 # ---- the reconciler
@@ -154,8 +177,10 @@ def read_reconcile(settings: Settings) -> ReconcileView:
     return msgspec.convert(row, ReconcileView)
 
 
-def ask_now(settings: Settings, seconds_max: float = ANSWER_S_MAX) -> ReconcileView:
+def ask_now(settings: Settings, seconds_max: float = ANSWER_S_MAX, accept_cash: bool = False) -> ReconcileView:
     """Have everything read now; return what came of it, each new divergence confirmed or gone.
+
+    `accept_cash`: the account's cash as it then is becomes the baseline; returns once that is so.
 
     While there is no session, or a read fails, it asks again, for so long; then what is there is returned.
     Raises NotRunning, EngineAway, NoAnswer.
@@ -167,11 +192,11 @@ def ask_now(settings: Settings, seconds_max: float = ANSWER_S_MAX) -> ReconcileV
     while time.monotonic() < end:
         if time.time_ns() - asked_ns >= ASK_AGAIN_NS:
             asked_ns = time.time_ns()
-            write_ask(Path(settings.run.run_dir), ReconcileNow(asked_ns))
+            write_ask(Path(settings.run.run_dir), ReconcileNow(asked_ns, accept_cash))
         time.sleep(LOOK_S)
         row = read_projection(settings, KeyType.RECONCILE).get("state")
         shown = msgspec.convert(row, ReconcileView) if row is not None else None
-        if shown is None or shown.answered_ns < first_ns:
+        if shown is None or shown.answered_ns < first_ns or (accept_cash and shown.money.baseline_ns < first_ns):
             continue
         if shown.read_full_ns and not shown.failed and all(one.confirmed for one in shown.findings):
             return shown
@@ -197,6 +222,7 @@ def reconcile_text(view: ReconcileView) -> str:
         lines.append(f"the last read failed: {', '.join(view.failed)} not answered; nothing is concluded from it")
     if view.absences:
         lines.append(f"absent once, and asked again: {', '.join(view.absences)}")
+    lines.append(_money_text(view.money, now_ns))
     lines.append(f"divergences: {len(view.findings) or 'none'}")
     lines += [_standing_text(one, now_ns) for one in view.findings]
     if view.cleared:
@@ -206,6 +232,16 @@ def reconcile_text(view: ReconcileView) -> str:
             for one in view.cleared
         ]
     return "\n".join(lines)
+
+
+def _money_text(money: MoneyView, now_ns: int) -> str:
+    if not money.as_of_ns:
+        return f"cash: not compared: {money.not_compared}"
+    text = f"cash: {format_fixed8(money.cash)} {money.currency} at the account {_ago(money.as_of_ns, now_ns)}"
+    if money.expected_cash is not None:
+        text += f", {format_fixed8(money.expected_cash)} by our fills since {clock_text(money.baseline_ns)}"
+    text += f"; net liquidation {format_fixed8(money.net_liquidation)}"
+    return text + (f"; not compared: {money.not_compared}" if money.not_compared else "")
 
 
 def _standing_text(one: Standing, now_ns: int) -> str:

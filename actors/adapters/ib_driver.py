@@ -5,14 +5,15 @@ Owner: a broker actor. A session begins with `SessionOpened`, after every start-
 socket then stays, and a new session begins after 1101 or 1102). A notice about a data farm never ends a session.
 
 A submission ends in exactly one of `SubmitWritten` (its bytes were handed to the socket), `SubmitNotSent` (not one
-byte left), or nothing, when nobody can know: then `SessionLost` follows. Orders and cancels go out in the order in
-which they were posted. Reports carry the session in which they came and keep their order; nothing is reported while a
-session is being opened, because it is read again by `QueryVenue`. The first `QueryVenue` of a session is answered by
-what was read to open it, if nothing was told and nothing written since: to read it again would bring the same.
+byte left), `SubmitRefused` (nor here: an entry too far from the market's last price, or without one), or nothing,
+when nobody can know: then `SessionLost` follows. Orders and cancels go out in the order in which they were posted.
+Reports carry the session in which they came and keep their order; nothing is reported while a session is being
+opened, because it is read again by `QueryVenue`. The first `QueryVenue` of a session is answered by what was read to
+open it, if nothing was told and nothing written since: to read it again would bring the same.
 
 Full: a submission beyond `ORDERS_MAX` waiting ones is `SubmitNotSent`, a cancel or change is answered by an
-error report, a query by a `VenueRead` in which all failed. Pacing is ours (45 messages/s): nothing waits inside the
-library.
+error report, a query by a `VenueRead` in which all failed, a contract by a `ContractRead` without terms. Pacing is
+ours (45 messages/s): nothing waits inside the library.
 """
 
 from __future__ import annotations
@@ -21,9 +22,15 @@ import asyncio
 import itertools
 from collections.abc import Callable
 
+from ib_insync.wrapper import RequestError
+
 from actors.adapters.assembly import BeatReturned
+from actors.adapters.ib_account import AccountReading
+from actors.adapters.ib_contracts import Contracts, explained
+from actors.adapters.ib_forms import FormError
 from actors.adapters.ib_keeper import Connection, Keeper, first_of
-from actors.adapters.ib_link import REQUEST_IDS_FROM, Link, LinkLost
+from actors.adapters.ib_last_prices import LastPrices
+from actors.adapters.ib_link import REQUEST_IDS_FROM, Link, LinkLost, Unanswered
 from actors.adapters.ib_reading import COMPLETED_ORDERS, EXECUTIONS, OPEN_ORDERS, POSITIONS, Reading
 from actors.adapters.ib_submissions import Refused, Submissions, protects_only
 from actors.adapters.ib_wrapper import Observer
@@ -32,26 +39,38 @@ from actors.messages import (
     AnyMessage,
     CancelVenueOrder,
     CommissionReported,
+    ContractRead,
     ExecutionReported,
+    Leg,
     ModifyOrder,
     OrderReported,
     QueryVenue,
+    ReadContract,
     SessionLost,
     SessionOpened,
     SubmitOrders,
     VenueErrorReported,
+    VenueHolding,
     VenuePosition,
     VenueRead,
 )
 from actors.ports import Clock
 from config import interlock
+from kernels import ids
+from kernels.market_collar import MarketCollar, held_against
+from kernels.sizing import Refused as Objection
 
 QUERIES_MAX = 16
 AT_OPENING_NS = 2_000_000_000
 """For so long what was read to open a session stands for a reading of it."""
 WAY_S = 0.005
 """An order's bytes go before whatever the actor has still to tell others, for so long at most."""
+CONTRACTS_ASKED_MAX = 128
+"""Contracts that are asked for and not yet answered."""
+CONTRACTS_AT_ONCE = 2
+"""So many of them speak to the gateway at a time: an order never queues behind all at the pace of the connection."""
 
+ENTRY = Leg.ENTRY.value
 LIBRARY_CODE = 0
 """Code of a report that stands for an ERROR record of the library; IB's own codes are positive."""
 CANNOT_CONNECT_CODE = 502
@@ -68,6 +87,8 @@ class IbSettings(Connection, frozen=True, kw_only=True):
     run_prefix: str
     account: str = ""
     mode: interlock.Mode = "paper"
+    first_price_s_max: float = 10.0
+    """How long the first order of a stock waits for its first price, beside all other orders."""
     recheck_s: float = 60.0
     """After 2110, which IB says ends by itself, the gateway is read again so often even without a 1101 or 1102."""
 
@@ -83,14 +104,24 @@ class IbDriver(Observer):
         random_unit: Callable[[], float],
         die: Callable[[str], None] = end_process,
         reduces_risk: Callable[[SubmitOrders], bool] = protects_only,
+        collar: MarketCollar | None = None,
+        prices: LastPrices | None = None,
     ) -> None:
+        """`prices` are started and stopped with this driver; without a `collar` entries are not held against them."""
+        if collar is not None and prices is None:
+            raise ValueError("a collar needs prices")
         self.settings = settings
         self._clock = clock
         self._worker: Worker[AnyMessage, AnyMessage | BeatReturned] = Worker(f"ib.{settings.client_id}", die)
         self._keeper = Keeper(
             self._worker, self, settings, clock, random_unit, self._serve, self._link_ended, self._library_failed
         )
-        self._submissions = Submissions(self._worker, settings, clock, halted, reduces_risk, self._link_of)
+        self._prices = prices
+        self._collar = collar
+        self._contracts = Contracts(clock, settings.contract_s_max)
+        parts = (self._link_of, self._contracts, self._objects)
+        self._submissions = Submissions(self._worker, settings, clock, halted, reduces_risk, *parts)
+        self._contracts_asked: set[str] = set()
         self._session_numbers = itertools.count(1)
         self._session_id = ""
         self._opening = True
@@ -103,10 +134,12 @@ class IbDriver(Observer):
 
     def start(self) -> None:
         """Begin to connect; on the actor's thread, after the fork."""
+        if self._prices is not None:
+            self._prices.start()
         self._worker.start(self._main, self._take, BeatReturned)
 
     def post(self, command: AnyMessage) -> None:
-        """Take SubmitOrders, ModifyOrder, CancelVenueOrder or QueryVenue; anything else ends the process."""
+        """Take SubmitOrders, ModifyOrder, CancelVenueOrder, QueryVenue or ReadContract; else the process ends."""
         self._worker.post(command, WAY_S)
 
     def fileno(self) -> int:
@@ -124,14 +157,18 @@ class IbDriver(Observer):
     def stop(self) -> None:
         """End the thread and drop the socket, within seconds."""
         self._worker.stop()
+        if self._prices is not None:
+            self._prices.stop()
 
     # ---- sessions
 
     async def _main(self) -> None:
+        self._contracts.open()
         self._submissions.open()
         self._queries: asyncio.Queue[QueryVenue] = asyncio.Queue(QUERIES_MAX)
         self._disturbed = asyncio.Event()
         self._read_turn = asyncio.Lock()
+        self._contracts_turn = asyncio.Semaphore(CONTRACTS_AT_ONCE)
         self._worker.spawn(self._submissions.run(), "submissions")
         self._worker.spawn(self._answer_queries(), "queries")
         await self._keeper.run()
@@ -181,10 +218,11 @@ class IbDriver(Observer):
             await link.current_time(seconds_max)
             next_order_id = await link.order_ids(seconds_max)
             begun_ns = self._clock.now_ns()
-            reading = self._reading = Reading()
+            values = AccountReading(account or link.accounts[0], begun_ns)
+            reading = self._reading = Reading(account=values)
             await reading.run(link, seconds_max)
             self._reading = None
-        if reading.failed:
+        if reading.failed or reading.unanswered:
             reason = reading.unanswered or f"not answered: {', '.join(reading.failed)}"
             raise LinkLost(f"start-up requests: {link.lost.result() if link.lost.done() else reason}")
         self._at_opening = reading, begun_ns, self._clock.now_ns()
@@ -195,6 +233,7 @@ class IbDriver(Observer):
         number = next(self._session_numbers)
         self._session_id = link.session_id = f"{self.settings.run_prefix}-{self._clock.now_ns()}-{number}"
         self._submissions.forget_written()
+        self._contracts.forget_rules()
         self._worker.count("sessions")
         self._keeper.serving()
         account = self.settings.account or link.accounts[0]
@@ -218,6 +257,14 @@ class IbDriver(Observer):
                 self._nothing_read(command)
             case QueryVenue():
                 self._queries.put_nowait(command)
+            case ReadContract(symbol=symbol) if symbol in self._contracts_asked:
+                self._worker.count("contracts_asked_again")
+            case ReadContract(symbol=symbol) if len(self._contracts_asked) >= CONTRACTS_ASKED_MAX:
+                fault = f"{CONTRACTS_ASKED_MAX} contracts are being read already"
+                self._worker.emit(ContractRead(command.session_id, symbol, fault=fault))
+            case ReadContract(symbol=symbol):
+                self._contracts_asked.add(symbol)
+                self._worker.spawn(self._read_contract(command), f"contract {symbol}")
             case _:
                 raise TypeError(f"no command for a broker's driver: {command}")
 
@@ -228,6 +275,35 @@ class IbDriver(Observer):
         if link is None or not link.usable():
             raise Refused("not connected")
         return link
+
+    async def _read_contract(self, command: ReadContract) -> None:
+        """Answer with the terms, once there is a price too or none came in time; beside all orders."""
+        symbol, fault, terms = command.symbol, "", None
+        try:
+            async with self._contracts_turn:
+                terms = await self._contracts.terms(self._link_of(command.session_id), symbol)
+        except (Refused, LinkLost, Unanswered, RequestError, LookupError, FormError) as error:
+            fault = explained(error)
+        if terms is not None and self._prices is not None:
+            waiting = asyncio.wrap_future(self._prices.watch(symbol))
+            await asyncio.wait({waiting}, timeout=self.settings.first_price_s_max)
+        self._contracts_asked.discard(symbol)
+        self._worker.count("contracts_read" if terms is not None else "contracts_unknown")
+        self._worker.emit(ContractRead(command.session_id, symbol, terms, fault))
+
+    def _objects(self, command: SubmitOrders) -> Objection | str:
+        """Hold an entry against the last price: by what is known now, without waiting for anything."""
+        if self._collar is None or self._prices is None:
+            return ""
+        for ticket in command.tickets:
+            parsed = ids.parse(ticket.client_order_id)
+            if parsed is None or parsed.leg != ENTRY:
+                continue
+            last = self._prices.last(ticket.symbol)
+            px, heard_ns = (last.px, last.heard_ns) if last is not None else (0, 0)
+            told = (ticket.limit_px, command.reference_px, px, heard_ns, self._clock.now_ns())
+            return held_against(self._collar, *told)
+        return ""
 
     async def _answer_queries(self) -> None:
         while True:
@@ -242,7 +318,8 @@ class IbDriver(Observer):
                 continue
             async with self._read_turn:
                 begun_ns = self._clock.now_ns()
-                reading = self._reading = Reading(command.positions_only)
+                account = AccountReading(self.settings.account or link.accounts[0], begun_ns)
+                reading = self._reading = Reading(command.positions_only, account)
                 await reading.run(link, self.settings.request_s_max)
                 self._reading = None
             self._worker.count("queries")
@@ -300,10 +377,22 @@ class IbDriver(Observer):
             self._worker.emit(report)
 
     def position_reported(self, report: VenuePosition) -> None:
-        """See Observer. Live ones are left: positions are compared on readings."""
+        """See Observer. Live ones are left: positions are compared on readings. What is held is to have a price."""
         self._news()
+        if self._prices is not None and report.qty:
+            self._prices.watch(report.symbol)
         if self._reading is not None:
             self._reading.position(report)
+
+    def account_value_reported(self, account: str, key: str, value: str, currency: str) -> None:
+        """See Observer."""
+        if self._reading is not None and self._reading.account is not None:
+            self._reading.account.value(account, key, value, currency)
+
+    def holding_reported(self, account: str, holding: VenueHolding) -> None:
+        """See Observer."""
+        if self._reading is not None and self._reading.account is not None:
+            self._reading.account.holding(account, holding)
 
     def error_reported(self, request_id: int, code: int, text: str) -> None:
         """See Observer. Evidence for all of them; connectivity codes end or renew the session."""

@@ -22,6 +22,7 @@ from actors.messages import (
     OrderTicket,
     OrderType,
     Side,
+    VenueHolding,
     VenuePosition,
 )
 from kernels.fixed8 import COUNT_MAX, SCALE
@@ -211,6 +212,11 @@ def commission(session_id: str, told: CommissionReport) -> CommissionReported:
 def position(session_id: str, account: str, contract: Contract, qty: float, average_cost: float) -> VenuePosition:
     """What a position message says; quantity 0 where it was closed. A position belongs to no session."""
     return VenuePosition(account, contract.symbol, fixed8_of(qty), fixed8_of(average_cost))
+
+
+def holding(session_id: str, contract: Contract, qty: float, px: float) -> VenueHolding:
+    """What a portfolio message says. It belongs to no session."""
+    return VenueHolding(contract.symbol, fixed8_of(qty), fixed8_of(px))
 
 
 def _id(number: int) -> int:

@@ -15,7 +15,7 @@ from typing import Any
 from ib_insync import IB
 from ib_insync.client import Client
 from ib_insync.contract import Contract, ContractDetails, Stock
-from ib_insync.objects import ExecutionFilter
+from ib_insync.objects import ExecutionFilter, PriceIncrement
 from ib_insync.order import Order
 from ib_insync.wrapper import RequestError
 
@@ -137,17 +137,40 @@ class Link:
         """All positions; they come as reports, and go on coming when they change."""
         await self._ask("positions", self.ib.reqPositionsAsync, seconds_max)
 
+    async def account_values(self, account: str, seconds_max: float) -> None:
+        """Values and portfolio of an account; they come as reports before this returns, and then no more."""
+        try:
+            await self._ask("account values", lambda: self.ib.reqAccountUpdatesAsync(account), seconds_max)
+        finally:
+            if self.usable():
+                await self.pacer.take(1)
+                self._client.reqAccountUpdates(False, account)
+
+    async def market_rule(self, rule_id: int, seconds_max: float) -> list[PriceIncrement]:
+        """The price steps of a rule. Not twice at once for one rule: answers are known by it alone."""
+
+        def send() -> asyncio.Future[object]:
+            future: asyncio.Future[object] = self._wrapper.startReq(f"marketRule-{rule_id}")
+            self._client.reqMarketRule(rule_id)
+            return future
+
+        found: list[PriceIncrement] = await self._ask(f"market rule {rule_id}", send, seconds_max)
+        return found
+
     async def stock(self, symbol: str, seconds_max: float) -> Contract:
         """Resolve a US stock. Raises also LookupError: unknown or ambiguous."""
+        return (await self.stock_details(symbol, seconds_max)).contract
+
+    async def stock_details(self, symbol: str, seconds_max: float) -> ContractDetails:
+        """Resolve a US stock, with its details. Raises also LookupError: unknown or ambiguous."""
         wanted = Stock(symbol, "SMART", "USD")
         found: list[ContractDetails] = await self._ask(
             f"contract of {symbol}", lambda: self.ib.reqContractDetailsAsync(wanted), seconds_max
         )
         if len(found) != 1:
             raise LookupError(f"{symbol}: {len(found)} contracts match")
-        contract: Contract = found[0].contract
-        contract.exchange = "SMART"
-        return contract
+        found[0].contract.exchange = "SMART"
+        return found[0]
 
     async def _ask(self, name: str, send: Callable[[], asyncio.Future[Any]], seconds_max: float) -> Any:
         await self.pacer.take(1)

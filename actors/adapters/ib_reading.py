@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 import msgspec
 from ib_insync.wrapper import RequestError
 
+from actors.adapters.ib_account import AccountReading
 from actors.adapters.ib_link import Link, LinkLost, Unanswered
 from actors.messages import CommissionReported, ExecutionReported, OrderReported, VenuePosition, VenueRead
 
@@ -21,10 +22,14 @@ POSITIONS = "positions"
 
 
 class Reading:
-    """Collects while `run` asks; its owner hands it every report of the link in the meantime."""
+    """Collects while `run` asks; its owner hands it every report of the link in the meantime.
 
-    def __init__(self, positions_only: bool = False) -> None:
+    `account`, where there is one, is read after all else: values that are not told fail nothing.
+    """
+
+    def __init__(self, positions_only: bool = False, account: AccountReading | None = None) -> None:
         self.positions_only = positions_only
+        self.account = account
         self.failed: list[str] = []
         self.unanswered = ""
         """First request that got no answer at all: the link cannot be trusted to pair the next answer rightly."""
@@ -63,6 +68,21 @@ class Reading:
                 if self.damaged:
                     self.failed.append(name)
         self._phase = ""
+        if self.account is not None:
+            await self._read_account(link, self.account, seconds_max)
+
+    async def _read_account(self, link: Link, account: AccountReading, seconds_max: float) -> None:
+        self.damaged = False
+        try:
+            if self.unanswered or link.lost.done():
+                raise LinkLost("the reading failed before")
+            await link.account_values(account.name, seconds_max)
+        except (LinkLost, RequestError):
+            self.account = None
+        except Unanswered as error:
+            self.account, self.unanswered = None, str(error)
+        if self.damaged:
+            self.account = None
 
     # ---- reports of the link, all of them, from the start of `run` to `result`
 
@@ -117,6 +137,7 @@ class Reading:
             positions_only=self.positions_only,
             failed=tuple(self.failed),
             begun_ns=begun_ns,
+            account=self.account.figures() if self.account is not None else None,
         )
 
 

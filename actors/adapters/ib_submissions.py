@@ -1,9 +1,10 @@
 """Orders and cancels on their way to the socket, one after the other, each with one known outcome.
 
-A submission ends in exactly one of `SubmitWritten`, `SubmitNotSent`, or nothing: then bytes may have left, and the
-link is declared lost. Everything that takes time (contract details, pacing) comes before the last check, and nothing
-between the check and the write. A submission that nothing stands before, and that has nothing to wait for, is written
-in the step that takes it. The same submission delivered again in its session is written once and told twice.
+A submission ends in exactly one of `SubmitWritten`, `SubmitNotSent`, `SubmitRefused` (a guard at the socket objects to
+an entry), or nothing: then bytes may have left, and the link is declared lost. Everything that takes time (contract
+details, pacing) comes before the last check, and nothing between the check and the write. A submission that nothing
+stands before, and that has nothing to wait for, is written in the step that takes it. The same submission delivered
+again in its session is written once and told twice.
 
 Full: beyond `ORDERS_MAX` waiting ones a submission is `SubmitNotSent`, and a cancel is answered by an error report.
 """
@@ -19,6 +20,7 @@ from ib_insync.contract import Contract
 from ib_insync.wrapper import RequestError
 
 from actors.adapters import ib_forms
+from actors.adapters.ib_contracts import Contracts
 from actors.adapters.ib_keeper import Connection
 from actors.adapters.ib_link import Link, LinkLost, Unanswered
 from actors.adapters.worker import Worker
@@ -27,14 +29,15 @@ from actors.messages import (
     ModifyOrder,
     SubmitNotSent,
     SubmitOrders,
+    SubmitRefused,
     SubmitWritten,
     VenueErrorReported,
 )
 from actors.ports import Clock
 from kernels import ids
+from kernels.sizing import Refused as Objection
 
 ORDERS_MAX = 1_000
-CONTRACTS_MAX = 5_000
 WRITTEN_MAX = 20_000
 NOT_CONNECTED_CODE = 504
 """IB's own code for it, on the client's side."""
@@ -43,15 +46,33 @@ NOT_CONNECTED_CODE = 504
 Command = SubmitOrders | ModifyOrder | CancelVenueOrder
 
 
+Objects = Callable[[SubmitOrders], Objection | str]
+"""The guard at the socket: an objection, or the name of a degraded way that lets it through (empty: none)."""
+
+
 class Unflushed(msgspec.Struct, frozen=True):
     """Orders that were written in the step that took them, and of which some bytes still wait for the socket."""
 
     command: SubmitOrders
     link: Link
+    degraded: str = ""
 
 
 class Refused(RuntimeError):
     """Not one byte of the command leaves; the text says why."""
+
+
+class Objected(RuntimeError):
+    """Not one byte of the command leaves, for good: a guard objected."""
+
+    def __init__(self, objection: Objection) -> None:
+        super().__init__(objection.guard)
+        self.objection = objection
+
+
+def no_objection(command: SubmitOrders) -> Objection | str:
+    """Let everything through."""
+    return ""
 
 
 def protects_only(command: SubmitOrders) -> bool:
@@ -71,6 +92,8 @@ class Submissions:
         halted: Callable[[], str],
         reduces_risk: Callable[[SubmitOrders], bool],
         link_of: Callable[[str], Link],
+        contracts: Contracts,
+        objects: Objects = no_objection,
     ) -> None:
         self._worker = worker
         self._connection = connection
@@ -78,7 +101,8 @@ class Submissions:
         self._halted = halted
         self._reduces_risk = reduces_risk
         self._link_of = link_of
-        self._contracts: dict[str, Contract] = {}
+        self._contracts = contracts
+        self._objects = objects
         self._written: dict[tuple[str, ...], SubmitWritten] = {}
 
     def open(self) -> None:
@@ -110,8 +134,8 @@ class Submissions:
             match command:
                 case SubmitOrders():
                     await self._submit(command)
-                case Unflushed(command=submit, link=link):
-                    self._written_or_lost(submit, link, await link.flush())
+                case Unflushed(command=submit, link=link, degraded=degraded):
+                    self._written_or_lost(submit, link, await link.flush(), degraded)
                 case ModifyOrder():
                     await self._modify(command)
                 case CancelVenueOrder():
@@ -119,7 +143,8 @@ class Submissions:
 
     def _at_once(self, command: SubmitOrders) -> bool:
         """Write in this very step; False where something has to be waited for, and then nothing was done."""
-        contracts = [self._contracts[ticket.symbol] for ticket in command.tickets if ticket.symbol in self._contracts]
+        known = map(self._contracts.known, (ticket.symbol for ticket in command.tickets))
+        contracts = [contract for contract in known if contract is not None]
         if len(contracts) < len(command.tickets):
             return False
         if self._repeated(command):
@@ -129,13 +154,18 @@ class Submissions:
         except Refused as error:
             self._not_sent(command, str(error))
             return True
+        try:
+            degraded = self._last_word(command)
+        except Objected as error:
+            self._objected(command, error.objection)
+            return True
         if not link.pacer.take_now(len(command.tickets)):
             return False
         self._write(command, link, contracts)
         if link.flushed():
-            self._written_or_lost(command, link, link.usable())
+            self._written_or_lost(command, link, link.usable(), degraded)
         else:
-            self._orders.put_nowait(Unflushed(command, link))
+            self._orders.put_nowait(Unflushed(command, link, degraded))
         return True
 
     async def _submit(self, command: SubmitOrders) -> None:
@@ -143,11 +173,15 @@ class Submissions:
             return
         try:
             link, contracts = await self._ready_to_write(command)
+            degraded = self._last_word(command)
         except (Refused, LinkLost, Unanswered, RequestError, LookupError) as error:
             self._not_sent(command, str(error))
             return
+        except Objected as error:
+            self._objected(command, error.objection)
+            return
         self._write(command, link, contracts)
-        self._written_or_lost(command, link, await link.flush())
+        self._written_or_lost(command, link, await link.flush(), degraded)
 
     def _repeated(self, command: SubmitOrders) -> bool:
         """Tell again what was written in this session already."""
@@ -164,13 +198,13 @@ class Submissions:
             contracts, [ib_forms.order_of(ticket, self._connection.client_id) for ticket in command.tickets]
         )
 
-    def _written_or_lost(self, command: SubmitOrders, link: Link, written: bool) -> None:
+    def _written_or_lost(self, command: SubmitOrders, link: Link, written: bool, degraded: str) -> None:
         if not written:
             self._worker.count("writes_unknown")
             link.lose("socket failed while orders were written")
             return
         names = _names(command)
-        told = SubmitWritten(command.session_id, command.intent_id, names, self._clock.now_ns())
+        told = SubmitWritten(command.session_id, command.intent_id, names, self._clock.now_ns(), degraded)
         self._worker.count("orders_written", len(names))
         self._worker.emit(told)
         self._written[names] = told
@@ -180,7 +214,7 @@ class Submissions:
     async def _ready_to_write(self, command: SubmitOrders) -> tuple[Link, list[Contract]]:
         """Do what takes time, and check last: the caller writes in the same step. Raises where nothing may be sent."""
         link = self._check(command)
-        contracts = [await self._contract(link, ticket.symbol) for ticket in command.tickets]
+        contracts = [await self._contracts.contract(link, ticket.symbol) for ticket in command.tickets]
         await link.pacer.take(len(command.tickets))
         return self._check(command), contracts
 
@@ -196,14 +230,14 @@ class Submissions:
             raise Refused(f"{late_ns // 1_000_000} ms late: the gate's lease or the intent is over")
         return link
 
-    async def _contract(self, link: Link, symbol: str) -> Contract:
-        contract = self._contracts.get(symbol)
-        if contract is None:
-            contract = await link.stock(symbol, self._connection.contract_s_max)
-            if len(self._contracts) >= CONTRACTS_MAX:
-                del self._contracts[next(iter(self._contracts))]
-            self._contracts[symbol] = contract
-        return contract
+    def _last_word(self, command: SubmitOrders) -> str:
+        """Hold what opens risk against the market. Raises Objected."""
+        if self._reduces_risk(command):
+            return ""
+        verdict = self._objects(command)
+        if isinstance(verdict, Objection):
+            raise Objected(verdict)
+        return verdict
 
     async def _cancel(self, command: CancelVenueOrder) -> None:
         try:
@@ -234,6 +268,11 @@ class Submissions:
     def _not_sent(self, command: SubmitOrders, reason: str) -> None:
         self._worker.count("submissions_refused")
         self._worker.emit(SubmitNotSent(command.session_id, command.intent_id, _names(command), reason))
+
+    def _objected(self, command: SubmitOrders, objection: Objection) -> None:
+        self._worker.count(f"submissions_objected.{objection.guard}")
+        told = (objection.guard, objection.figures)
+        self._worker.emit(SubmitRefused(command.session_id, command.intent_id, _names(command), *told))
 
     def _not_asked(self, command: ModifyOrder | CancelVenueOrder, reason: str) -> None:
         if isinstance(command, CancelVenueOrder):

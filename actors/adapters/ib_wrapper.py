@@ -18,7 +18,7 @@ from ib_insync.order import Order, OrderState
 from ib_insync.wrapper import RequestError, Wrapper
 
 from actors.adapters import ib_forms
-from actors.messages import CommissionReported, ExecutionReported, OrderReported, VenuePosition
+from actors.messages import CommissionReported, ExecutionReported, OrderReported, VenueHolding, VenuePosition
 
 REFERENCES_MAX = 50_000
 """Beyond it the oldest are forgotten: their orderStatus then names no reference, only order id and perm id."""
@@ -50,6 +50,12 @@ class Observer:
 
     def price_reported(self, request_id: int, tick_type: int, price: float) -> None:
         """A price tick of a subscription."""
+
+    def account_value_reported(self, account: str, key: str, value: str, currency: str) -> None:
+        """A value of the account, asked for or live."""
+
+    def holding_reported(self, account: str, holding: VenueHolding) -> None:
+        """A position of the account's portfolio, with the venue's price of it."""
 
 
 class Owner(Protocol):
@@ -124,6 +130,23 @@ class RawWrapper(Wrapper):
     def position(self, account: str, contract: Contract, qty: float, average_cost: float) -> None:
         self._hand_on(self._observer.position_reported, ib_forms.position, account, contract, qty, average_cost)
 
+    def updateAccountValue(self, key: str, value: str, currency: str, account: str) -> None:
+        self._observer.account_value_reported(account, key, value, currency)
+
+    def updatePortfolio(
+        self,
+        contract: Contract,
+        qty: float,
+        px: float,
+        value: float,
+        average_cost: float,
+        unrealized: float,
+        realized: float,
+        account: str,
+    ) -> None:
+        deliver = functools.partial(self._observer.holding_reported, account)
+        self._hand_on(deliver, ib_forms.holding, contract, qty, px)
+
     def priceSizeTick(self, request_id: int, tick_type: int, price: float, size: float) -> None:
         self._observer.price_reported(request_id, tick_type, price)
 
@@ -155,6 +178,8 @@ _OBSERVED = (
     "execDetails",
     "commissionReport",
     "position",
+    "updateAccountValue",
+    "updatePortfolio",
     "priceSizeTick",
     "error",
 )

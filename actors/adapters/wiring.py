@@ -17,7 +17,8 @@ from actors.adapters.assembly import Assembly, BuildContext, HostedDriver
 from actors.adapters.clock import SystemClock
 from actors.adapters.fault_plan import FaultPlan
 from actors.adapters.ib_driver import IbDriver, IbSettings
-from actors.adapters.ib_prices import PriceDriver, PriceSettings
+from actors.adapters.ib_last_prices import LastPrices
+from actors.adapters.ib_prices import SYMBOLS_MAX, PriceDriver, PriceSettings
 from actors.adapters.ib_prints import PrintsDriver
 from actors.adapters.identity import IdentityFile
 from actors.adapters.redis_bus import RedisBus
@@ -37,8 +38,10 @@ from actors.risk_state import OnBreaker, RiskSettings
 from actors.role import Role
 from actors.sentinel import Sentinel
 from actors.sentinel_state import OnInert, SentinelSettings
-from config.orders import PreTrade
+from config.pretrade import PreTrade
 from kernels import pre_trade
+from kernels.entry_checks import EntryRules
+from kernels.market_collar import MarketCollar
 from kernels.order_breaker import OrderLimits
 from kernels.sizing import FIXED, Caps
 
@@ -46,6 +49,7 @@ BROKER = "broker.paper"
 RISK = "risk"
 PRICE_CLIENT_ID_OFFSET = 1
 SENTINEL_CLIENT_ID_OFFSET = 2
+BROKER_PRICES_CLIENT_ID_OFFSET = 3
 """Each market-data session is a client of its own: IB closes a second session with one id."""
 
 WATCHERS = ("risk", "sentinel")
@@ -85,6 +89,7 @@ def executor(context: BuildContext) -> Assembly:
 def broker(context: BuildContext) -> Assembly:
     """The one broker of the first form: IB, paper."""
     gateway, fund, exits = context.settings.gateway, context.settings.fund, context.settings.exits
+    pre = context.settings.pre_trade
     role = Broker(
         BrokerSettings(
             name=context.role,
@@ -92,6 +97,10 @@ def broker(context: BuildContext) -> Assembly:
             account=gateway.account,
             watchers=WATCHERS,
             external_orders=ExternalOrders(context.settings.reconciler.external_orders),
+            entry_time_in_force=pre.entry_time_in_force,
+            entry_outside_rth=pre.entry_outside_rth,
+            entries=_entry_rules(pre) if pre.contract else None,
+            symbols=fund.symbols,
             exits_outside_rth=exits.outside_rth,
             stop_trigger_method=exits.stop_trigger_method,
             replace_missing_stop=exits.replace_missing_stop,
@@ -116,8 +125,47 @@ def broker(context: BuildContext) -> Assembly:
         SystemClock(),
         _halted(context),
         random.Random().random,
+        collar=_collar(pre),
+        prices=_last_prices(context),
     )
     return _assemble(context, role, driver)
+
+
+def _entry_rules(settings: PreTrade) -> EntryRules:
+    return EntryRules(
+        rounds=settings.rounding == "favour",
+        checks_hours=settings.hours,
+        outside_rth=settings.entry_outside_rth,
+        waits_for_open=settings.entry_time_in_force == "GTC",
+        checks_funds=settings.funds != "off",
+        uses_buying_power=settings.funds == "buying_power",
+        funds_age_ns_max=settings.funds_age_ms_max * 1_000_000,
+        slippage_bps=round(settings.slippage_bps),
+        commission_bps=round(settings.commission_bps),
+    )
+
+
+def _collar(settings: PreTrade) -> MarketCollar | None:
+    if not settings.market_collar_bps:
+        return None
+    return MarketCollar(
+        bps_max=round(settings.market_collar_bps),
+        age_ns_max=settings.price_age_ms_max * 1_000_000,
+        no_price=settings.no_price,
+    )
+
+
+def _last_prices(context: BuildContext) -> LastPrices:
+    """Subscriptions are made anew well before silence alone makes a price too old."""
+    gateway, age_s = context.settings.gateway, context.settings.pre_trade.price_age_ms_max / 1_000
+    prices = PriceSettings(
+        host=gateway.host,
+        port=gateway.port,
+        client_id=gateway.client_id + BROKER_PRICES_CLIENT_ID_OFFSET,
+        symbols=context.settings.fund.symbols[:SYMBOLS_MAX],
+        silent_s_max=max(1.0, age_s / 3),
+    )
+    return LastPrices(prices, SystemClock(), random.Random().random, Path(context.run_dir))
 
 
 def reconciler(context: BuildContext) -> Assembly:
@@ -140,6 +188,9 @@ def reconciler(context: BuildContext) -> Assembly:
             ignored_symbols=settings.ignored_symbols,
             average_bps_max=settings.average_px_bps_max,
             commission_late_ns=_ns(settings.commission_late_s),
+            compare_cash=settings.compare_cash,
+            cash_tolerance=_fixed(settings.cash_tolerance),
+            equity_bps_max=settings.equity_bps_max,
         )
     )
     return _assemble(context, role, AskDriver(context.role, Path(context.run_dir), SystemClock()))
@@ -206,7 +257,6 @@ def allocator(context: BuildContext) -> Assembly:
 
 def _rules(settings: PreTrade) -> pre_trade.Rules:
     return pre_trade.Rules(
-        tick=_fixed(settings.tick),
         collar_bps=round(settings.collar_bps),
         exit_collar_bps=round(settings.exit_collar_bps),
         duplicate_ns=_ns(settings.duplicate_s),

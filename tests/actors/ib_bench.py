@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -15,6 +16,8 @@ import msgspec
 from actors.adapters.assembly import BeatReturned
 from actors.adapters.clock import SystemClock
 from actors.adapters.ib_driver import LIBRARY_CODE, IbDriver, IbSettings
+from actors.adapters.ib_last_prices import LastPrices
+from actors.adapters.ib_prices import PriceSettings
 from actors.messages import (
     OrderReported,
     OrderTicket,
@@ -28,6 +31,7 @@ from actors.messages import (
 )
 from kernels import ids
 from kernels.fixed8 import SCALE, parse_price
+from kernels.market_collar import MarketCollar
 from tests.library_errors import script
 
 E = TypeVar("E")
@@ -42,13 +46,32 @@ def px(text: str) -> int:
 class Bench:
     """A driver with what it is given, and all events that it emitted, in order."""
 
-    def __init__(self, port: int, client_id: int = 7, **settings: Any) -> None:
+    def __init__(
+        self,
+        port: int,
+        client_id: int = 7,
+        collar: MarketCollar | None = None,
+        prices_dir: Path | None = None,
+        **settings: Any,
+    ) -> None:
         self.halt = ""
         self.reasons: list[str] = []
         self.events: list[Any] = []
         self.taken = 0
         self.settings = IbSettings(host="127.0.0.1", port=port, client_id=client_id, run_prefix="run-1.1", **settings)
-        self.driver = IbDriver(self.settings, SystemClock(), lambda: self.halt, lambda: 0.5, self.reasons.append)
+        self.prices: LastPrices | None = None
+        if collar is not None:
+            of_prices = PriceSettings(host="127.0.0.1", port=port, client_id=client_id + 100, symbols=("SPY",))
+            self.prices = LastPrices(of_prices, SystemClock(), lambda: 0.5, prices_dir, self.reasons.append)
+        self.driver = IbDriver(
+            self.settings,
+            SystemClock(),
+            lambda: self.halt,
+            lambda: 0.5,
+            self.reasons.append,
+            collar=collar,
+            prices=self.prices,
+        )
 
     def pump(self, seconds_max: float = 0.0) -> bool:
         """Take what waits, or what comes within the time; False if nothing came."""

@@ -53,7 +53,8 @@ class Stage:
         self, gateway: GatewayProcess, port: int = 0, driver: dict[str, Any] | None = None, **settings: Any
     ) -> None:
         self.gateway = gateway
-        self.link = ib_bench.Bench(port or gateway.port, backoff_s_max=0.2, **(driver or {}))
+        self._driver: dict[str, Any] = {"backoff_s_max": 0.2} | (driver or {})
+        self.link = ib_bench.Bench(port or gateway.port, **self._driver)
         figures: dict[str, Any] = {"stuck_after_ns": 2 * SECOND, "exits_after_ns": SECOND // 2} | settings
         self.broker: Bench[BrokerState] = Bench(Broker(BrokerSettings(**figures)))
         quick = {"grace_ns": SECOND // 2, "recheck_ns": SECOND // 5, "read_timeout_ns": 3 * SECOND}
@@ -130,7 +131,7 @@ class Stage:
 
     def place(self, name: str, symbol: str = "SPY", shares: int = 10, side: Side = Side.BUY, **px: str) -> str:
         """Ask for a bracket around 500 (a limit entry with `limit`); its intent's id."""
-        prices = {"profit": "510.00", "stop": "490.00", "limit": "0"} | px
+        prices = {"profit": "510.00", "stop": "490.00", "limit": "0", "reference": "500.00"} | px
         intent = BracketIntent(
             intent_id=ids.family_id(FUND, name),
             signal_id=name,
@@ -142,6 +143,7 @@ class Stage:
             take_profit_px=ib_bench.px(prices["profit"]),
             stop_px=ib_bench.px(prices["stop"]),
             expires_ns=time.time_ns() + 300 * SECOND,
+            reference_px=ib_bench.px(prices["reference"]),
         )
         self.feed(BROKER, PlaceBracket(intent))
         return intent.intent_id
@@ -153,7 +155,7 @@ class Stage:
         self._due = [due for due in self._due if due[1] != BROKER]
         heapq.heapify(self._due)
         port = self.link.settings.port
-        self.link = ib_bench.Bench(port, backoff_s_max=0.2)
+        self.link = ib_bench.Bench(port, **self._driver)
         self._seen = 0
         self.link.driver.start()
         self.feed(BROKER, Recovered(2))

@@ -278,10 +278,10 @@ def test_an_order_that_surfaces_after_its_bracket_closed_takes_the_slot_again() 
 
 
 def test_a_pre_trade_guard_that_objects_is_the_signals_outcome_with_its_figures() -> None:
-    rules = pre_trade.Rules(tick=UNIT // 100, collar_bps=500, duplicate_ns=30 * SECOND)
+    rules = pre_trade.Rules(collar_bps=500, exit_collar_bps=2_000, duplicate_ns=30 * SECOND)
     bench = Bench(Allocator(AllocatorSettings(rules=rules)))
-    bench.feed(SignalReceived(signal("off", stop_px=95 * UNIT + 1), "1-1"))
-    assert bench.state.outcomes["off"].guard == "tick"
+    bench.feed(SignalReceived(signal("off", stop_px=79 * UNIT), "1-1"))
+    assert bench.state.outcomes["off"].guard == "collar"
     bench.feed(SignalReceived(signal("s1"), "1-2"))
     assert "s1" in bench.state.awaiting
     bench.feed(SignalReceived(msgspec.structs.replace(signal("s2"), strategy="other"), "1-3"))

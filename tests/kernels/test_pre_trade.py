@@ -12,7 +12,7 @@ from kernels.pre_trade import Recent, Rules, Wish, refusal
 
 UNIT = 10**8
 CENT = 10**6
-RULES = Rules(tick=CENT, collar_bps=500, exit_collar_bps=2_000, duplicate_ns=10)
+RULES = Rules(collar_bps=500, exit_collar_bps=2_000, duplicate_ns=10)
 WISH = Wish("ACME", True, 5 * UNIT, 100 * UNIT, 110 * UNIT, 95 * UNIT, 100 * UNIT)
 
 
@@ -26,9 +26,6 @@ def guard(rules: Rules = RULES, recent: tuple[Recent, ...] = (), **changed: obje
     [
         ({}, ""),
         ({"limit_px": 0}, ""),
-        ({"limit_px": 100 * UNIT + 1}, "tick"),
-        ({"take_profit_px": 110 * UNIT + CENT // 2}, "tick"),
-        ({"stop_px": 95 * UNIT - 1}, "tick"),
         ({"limit_px": 105 * UNIT}, ""),
         ({"limit_px": 105 * UNIT + CENT}, "collar"),
         ({"limit_px": 95 * UNIT - CENT}, "collar"),
