@@ -79,7 +79,7 @@ def scene(busy_exchange: ExchangeProcess, run_dir: Path) -> Iterator[DepthScene]
     scene.stage.close()
 
 
-def compare_with_rest(scene: DepthScene, name: str) -> None:
+def assert_as_rest_says(scene: DepthScene, name: str) -> None:
     """Take snapshots of the venue's until one is of an update id that the ladder has been seen at."""
     seen: dict[int, tuple[list[list[int]], list[list[int]]]] = {}
     told: dict[int, Any] = {}
@@ -102,12 +102,12 @@ def compare_with_rest(scene: DepthScene, name: str) -> None:
 
 def test_ladders_are_the_venues_own_levels_at_their_update_id(scene: DepthScene) -> None:
     for name in DEPTH:
-        compare_with_rest(scene, name)
+        assert_as_rest_says(scene, name)
     assert scene.ladder("BNBUSDT" if "BNBUSDT" in scene.names else scene.names[-1])[1] is None
 
 
 def test_every_depth_frame_is_accounted_for(scene: DepthScene) -> None:
-    compare_with_rest(scene, DEPTH[0])
+    assert_as_rest_says(scene, DEPTH[0])
     count = len(scene.feed.all(FeedStatus))
     scene.stage.until(lambda: len(scene.feed.all(FeedStatus)) > count + 1)
     status: FeedStatus = scene.feed.last(FeedStatus)
@@ -127,7 +127,7 @@ def test_a_connection_cut_off_voids_the_ladders_and_splices_them_anew(scene: Dep
     scene.exchange.fault("drop")
     scene.stage.until(lambda: min(epochs()) > before, 30)
     scene.until_live()
-    compare_with_rest(scene, DEPTH[1])
+    assert_as_rest_says(scene, DEPTH[1])
 
 
 def test_while_the_venue_gives_no_snapshot_the_ladder_is_a_gap(scene: DepthScene) -> None:
@@ -136,7 +136,7 @@ def test_while_the_venue_gives_no_snapshot_the_ladder_is_a_gap(scene: DepthScene
     scene.stage.until(lambda: scene.ladder()[0] is not Verdict.LIVE)
     scene.stage.until(lambda: (ladder := scene.ladder()[1]) is not None and ladder.status is RowStatus.GAP, 30)
     scene.until_live()
-    compare_with_rest(scene, DEPTH[0])
+    assert_as_rest_says(scene, DEPTH[0])
 
 
 def test_options_default_to_no_depth_capture_or_early_end() -> None:
@@ -151,11 +151,11 @@ def test_a_missed_diff_is_a_gap_until_the_book_is_spliced_anew_and_a_late_one_ch
     scene.exchange.fault("gap", symbol=DEPTH[0], stream="depth", n=1)
     scene.stage.until(lambda: scene.counters().get("depth.gap", 0) > gaps, 30)
     scene.until_live()
-    compare_with_rest(scene, DEPTH[0])
+    assert_as_rest_says(scene, DEPTH[0])
     # A diff that comes behind its successor shows a gap first, and is of no use when it comes.
     gaps = scene.counters()["depth.gap"]
     scene.exchange.fault("reorder", symbol=DEPTH[1], stream="depth", n=1)
     scene.stage.until(lambda: scene.counters()["depth.gap"] > gaps, 30)
     scene.stage.until(lambda: scene.counters().get("rejected.stale_update_id", 0) > 0, 30)
     scene.until_live()
-    compare_with_rest(scene, DEPTH[1])
+    assert_as_rest_says(scene, DEPTH[1])

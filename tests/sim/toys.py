@@ -66,7 +66,7 @@ class Decider:
 
     def migrate(self, schema_version: int, state: bytes) -> bytes:
         """There is one version."""
-        raise NotImplementedError
+        raise ValueError(f"no schema version {schema_version}; there is one")
 
 
 class ExecutorState(msgspec.Struct, frozen=True):
@@ -103,7 +103,7 @@ class Executor:
 
     def migrate(self, schema_version: int, state: bytes) -> bytes:
         """There is one version."""
-        raise NotImplementedError
+        raise ValueError(f"no schema version {schema_version}; there is one")
 
 
 class NoDriver:
