@@ -14,7 +14,7 @@ from config.schema import Settings
 from supervisors.outside import OutsideFailed
 from supervisors.session_record import RUN_ID_VARIABLE
 
-READY_TIMEOUT_S = 10.0
+READY_TIMEOUT_S = 60.0
 
 
 class VenueFile(msgspec.Struct, frozen=True):

@@ -16,8 +16,8 @@ from types import TracebackType
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-READY_S_MAX = 20.0
-STOP_S_MAX = 10.0
+READY_S_MAX = 60.0
+STOP_S_MAX = 30.0
 
 
 class ExchangeProcess:

@@ -23,8 +23,8 @@ from typing import Any
 from tests.library_errors import script
 
 ROOT = Path(__file__).resolve().parents[2]
-START_S_MAX = 30.0
-REPLY_S_MAX = 20.0
+START_S_MAX = 60.0
+REPLY_S_MAX = 60.0
 
 
 class GatewayProcess:
