@@ -192,6 +192,31 @@ def test_subscriptions_are_bounded(tmp_path: Path) -> None:
         client.close()
 
 
+def test_connections_that_never_say_who_they_are_keep_no_client_out(gateway: GatewayProcess) -> None:
+    """A port scanner's, say: as many as there may be sessions."""
+    running = RawClient(gateway.port)
+    running.start(1)
+    running.sync()
+    silent = [RawClient(gateway.port) for _ in range(40)]
+
+    def gets_in(_: GatewayProcess) -> bool:
+        late = RawClient(gateway.port)
+        try:
+            late.start(2)
+            late.sync()
+            return True
+        except (AssertionError, OSError):
+            return False
+        finally:
+            late.close()
+
+    gateway.wait_for("a client that comes later gets in", gets_in, 120)
+    assert gateway.status()["counters"]["silent_connections_closed"] >= 1
+    assert running.sync() == []
+    for client in (running, *silent):
+        client.close()
+
+
 def test_a_client_that_vanishes_frees_its_id(gateway: GatewayProcess) -> None:
     client = RawClient(gateway.port)
     client.start(9)

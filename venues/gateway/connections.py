@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("gateway")
 CONTROLS_MAX = 32
 KEPT_OUT_BYTES_MAX = 64 << 10
+START_S_MIN = 5.0
+"""So long a connection may take for its greeting before one that finds no room takes its place."""
 UNSENT_BYTES_MAX = 32 << 20
 """A client that reads nothing while so much waits for it is dropped and counted."""
 
@@ -39,6 +41,7 @@ class ClientConnection(asyncio.Protocol):
         self._rate = RateLimit(server.settings.messages_per_s_max)
         self._transport: asyncio.Transport | None = None
         self._frozen = False
+        self.made_s = time.monotonic()
         self._kept_out: bytearray | None = None
         """What came while the gateway waits for its own login."""
         self.client: Client | None = None
@@ -48,11 +51,25 @@ class ClientConnection(asyncio.Protocol):
         self._transport = transport
         raw = transport.get_extra_info("socket")
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if len(self._server.sessions) >= self._server.settings.sessions_max:
+        if len(self._server.sessions) >= self._server.settings.sessions_max and not self._make_room():
             self._core.counters["sessions_refused"] += 1
             transport.abort()
             return
         self._server.sessions.add(self)
+
+    def _make_room(self) -> bool:
+        """Close the oldest connection that never said who it is; False where all have, or came just now."""
+        idle = [one for one in self._server.sessions if one.client is None and not one.is_closing]
+        oldest = min(idle, key=lambda one: one.made_s, default=None)
+        if oldest is None or self.made_s - oldest.made_s < START_S_MIN or self._core.faults.login_required:
+            return False
+        self._core.counters["silent_connections_closed"] += 1
+        oldest.close(silently=True)
+        return True
+
+    @property
+    def is_closing(self) -> bool:
+        return self._transport is None or self._transport.is_closing()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._server.sessions.discard(self)
