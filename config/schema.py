@@ -117,7 +117,8 @@ class PaperExchange(Section, frozen=True):
 
 
 class PaperGateway(Section, frozen=True):
-    """The paper gateway. Its stocks are its own; `tick_ms` and `volatility_bps` make their walk."""
+    """The paper gateway. Its stocks are its own; `tick_ms` and `volatility_bps` make their walk; `partial_parent`: what
+    becomes of the children of a partly filled parent."""
 
     port: Port = 0
     control_port: Port = 0
@@ -125,6 +126,7 @@ class PaperGateway(Section, frozen=True):
     walk: bool = True
     tick_ms: Milliseconds = 250
     volatility_bps: Bps = 1.5
+    partial_parent: Literal["wait", "follow", "keep"] = "wait"
 
 
 class Venues(Section, frozen=True):

@@ -146,4 +146,5 @@ def gateway_arguments(settings: Settings) -> list[str]:
     venue = settings.venues.gateway
     arguments = ["--seed", str(venue.seed), "--tick-ms", str(venue.tick_ms)]
     arguments += ["--volatility-bps", str(venue.volatility_bps), "--account", settings.gateway.account]
+    arguments += ["--partial-parent", venue.partial_parent]
     return arguments if venue.walk else [*arguments, "--no-walk"]

@@ -42,12 +42,17 @@ def assert_equal_to_the_gateway(engine: EngineRun) -> None:
             assert not order["cum_qty"], f"{ref} has filled here and is unknown at the gateway"
     for where, refs in (("here", set(ours)), ("at the gateway", set(named))):
         families = Counter(str(ours[ref]["intent_id"]) for ref in refs)
-        alone = {str(ours[ref]["intent_id"]) for ref in refs if ours[ref]["leg"] == "exit"}
+        alone = {str(ours[ref]["intent_id"]) for ref in refs if _stands_alone(ours[ref])}
         broken = {intent for intent, count in families.items() if count != (1 if intent in alone else 3)}
         assert not broken, f"families that are not whole {where}: {few(broken)}"
     _assert_orders(ours, named)
     _assert_fills(engine, ours)
     assert_positions_and_cash(engine)
+
+
+def _stands_alone(order: dict[str, object]) -> bool:
+    """Whether it is a family of its own: an exit, or a stop that was put back."""
+    return order["leg"] == "exit" or str(order["signal_id"]).startswith("stop_again:")
 
 
 def _assert_orders(ours: dict[str, dict[str, object]], named: dict[str, dict[str, object]]) -> None:

@@ -12,15 +12,34 @@ from itertools import product
 
 from config.schema import FaultRule
 
-STEPS = ("submit", "partial_fill", "entry_fill", "exit")
-"""Of a bracket's life: signal to working legs; a part of the entry; its rest; an exit and its sibling's cancel."""
+WHOLE = ("submit", "partial_fill", "entry_fill", "exit")
+"""A bracket's life: signal to working legs; a part of the entry; its rest; an exit and its sibling's cancel."""
+MENDED = ("resize", "put_back")
+"""Of a life in which the broker has to mend the exits: the venue ends the entry partly filled and leaves them as large
+as they were; it drops the stop."""
+STEPS = (*WHOLE, *MENDED)
+"""At which somebody dies."""
 
 VICTIMS = ("allocator", "broker.paper", "reconciler", "sentinel", "redis.ledger", "gateway")
 HANG_S = 1.5
 """How long a role stands still for another's death: long enough to see it and to kill, on a loaded machine too."""
 
-COMES_AGAIN = {("submit", "OrderReported"): 3, ("submit", "OrderChanged"): 3, ("exit", "OrderChanged"): 2}
+COMES_AGAIN = {
+    ("submit", "OrderReported"): 3,
+    ("submit", "OrderChanged"): 3,
+    ("exit", "OrderChanged"): 2,
+    ("resize", "OrderReported"): 3,
+    ("resize", "OrderChanged"): 3,
+    ("put_back", "OrderReported"): 2,
+}
 """How many of a message a step has at least; all have one."""
+LEGS = {"submit": 3, "resize": 2, "put_back": 1}
+"""How many orders, or changes of orders, come to the gateway at a step."""
+
+
+def life(step: str) -> tuple[str, ...]:
+    """Return the steps of the life in which somebody dies at this one."""
+    return ("submit", "partial_fill", *MENDED, "exit") if step in MENDED else WHOLE
 
 
 @dataclass(frozen=True)
@@ -85,6 +104,17 @@ FILLS = [
     *_told("sentinel", "OrderChanged", "PositionChanged"),
 ]
 READS = [*_loop("reconciler", "PicturesTaken"), *_both("reconciler", "send", "ReadVenue")]
+# What mends is decided at a timer, whose entry in the journal holds the change or the new stop before it is driven.
+MENDING = [
+    *[Place("broker.paper", point, "TimerFired") for point in ("before_append", "after_append")],
+    *_loop("broker.paper", "OrderReported", "Acknowledged"),
+    *_both("broker.paper", "effect", "Drive"),
+    *_both("broker.paper", "send", "OrderChanged"),
+    *_told("allocator", "OrderChanged"),
+    *_told("sentinel", "OrderChanged"),
+    *[Place("gateway", when, "leg") for when in ("before", "after")],
+    *READS,
+]
 PLACES = {
     "submit": [
         *_loop("allocator", "SignalReceived", "Acknowledged"),
@@ -109,6 +139,8 @@ PLACES = {
         *_told("sentinel", "BracketClosed"),
         *READS,
     ],
+    "resize": MENDING,
+    "put_back": [*MENDING, *_loop("broker.paper", "SubmitWritten")],
 }
 BATCH = len(STEPS) * len(VICTIMS)
 """Strikes on one engine: each victim at each step once."""
@@ -130,5 +162,5 @@ def _strike(chosen: random.Random, step: str, victim: str) -> Strike:
     own = [place for place in PLACES[step] if place.role == victim]
     others = [p for p in PLACES[step] if p.role not in (victim, "gateway", "reconciler")]
     place = chosen.choice(own if own and chosen.random() < 0.5 else others)
-    most = 3 if place.role == "gateway" else COMES_AGAIN.get((step, place.message), 1)
+    most = LEGS.get(step, 0) if place.role == "gateway" else COMES_AGAIN.get((step, place.message), 1)
     return Strike(step, victim, place, chosen.randint(1, most))

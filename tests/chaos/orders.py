@@ -16,7 +16,7 @@ from config.schema import FaultRule
 from tests.chaos.books import STATES, assert_equal_to_the_gateway, assert_one_outcome_each, number, rows, settle
 from tests.chaos.engine_process import EngineRun, runs
 from tests.chaos.load import AWAY, PRICES, QUIET, Load
-from tests.chaos.order_plan import STEPS, VICTIMS, Strike
+from tests.chaos.order_plan import MENDED, STEPS, VICTIMS, Strike, life
 from tests.chaos.points import FAST, override
 
 STRIKE_S_MAX = 20.0
@@ -26,8 +26,8 @@ OFFSETS = {"rest": 1, "partial_fill": -1, "entry_fill": -2}
 """Prices of a buy's life, in whole units from its limit; a sell's are mirrored."""
 OVER = ("Filled", "Cancelled", "Inactive", "ApiCancelled")
 
-CALM = ("venues.exchange.symbols=6", "venues.exchange.rate_per_s=20")
-"""Market data takes no part here."""
+CALM = ("venues.exchange.symbols=6", "venues.exchange.rate_per_s=20", "venues.gateway.partial_parent=keep")
+"""Market data takes no part here. What a bracket's exits have to be, the gateway leaves to the broker."""
 
 UNMET = FaultRule(role="nobody", point="receive", action="hang")
 """In the plan for a strike that the gateway makes by itself, so that rules and strikes have one numbering."""
@@ -86,7 +86,7 @@ class OrderChaos:
         self._there(self._rest, "the gateway takes a price")
         pids = self.engine.pids()
         hit = False
-        for step in STEPS:
+        for step in life(strike.step):
             if step == strike.step:
                 self._arm(index, strike)
             self._act(step)
@@ -95,7 +95,7 @@ class OrderChaos:
             self._there(lambda step=step: self._done(step), f"{step} is done", 90)  # type: ignore[misc]
             if not self._submitted():
                 break
-        self._compare()
+        self._compare(is_mended=strike.step in MENDED)
         self.told.strike(strike, hit, time.monotonic() - began)
 
     def _rest(self) -> bool:
@@ -112,6 +112,11 @@ class OrderChaos:
             self.name = name
             return
 
+        if step in MENDED:
+            leg = "entry" if step == "resize" else "stop_loss"
+            self._there(lambda: self._ended_by_the_gateway(leg), f"the gateway ends its {leg}")
+            return
+
         def moved() -> bool:
             if step != "partial_fill":
                 self.engine.gateway("fault", kind="partial_fills", on=False)
@@ -119,6 +124,12 @@ class OrderChaos:
             return True
 
         self._there(moved, "the gateway takes a price")
+
+    def _ended_by_the_gateway(self, leg: str) -> bool:
+        order = self._family()[leg]
+        if order["status"] not in OVER:
+            self.engine.gateway("cancel_order", perm_id=order["perm_id"])
+        return self._family()[leg]["status"] in OVER
 
     def _price(self, offset: int) -> None:
         self.load.price(self.symbol, str(offset * self.sign))
@@ -137,17 +148,25 @@ class OrderChaos:
             return number(entry.get("filled", 0)) > 0
         if step == "entry_fill":
             return entry.get("status") == "Filled"
-        return len(legs) == 3 and all(leg["status"] in OVER for leg in legs.values())
+        if step in MENDED:
+            guarding = ("take_profit", "stop_loss" if step == "resize" else "stop_again")
+            working = [legs[leg] for leg in guarding if leg in legs and legs[leg]["status"] not in OVER]
+            sizes = {number(leg["qty"]) for leg in working}
+            return len(working) == 2 and sizes == {number(entry["filled"])} and self._told_of_all()
+        return len(legs) >= 3 and all(leg["status"] in OVER for leg in legs.values())
 
     def _family(self) -> dict[str, dict[str, object]]:
-        """The gateway's orders of this life, by leg."""
-        refs = {ref: str(o["leg"]) for ref, o in self.engine.orders().items() if o["signal_id"] == self.name}
+        """The gateway's orders of this life, by leg; `stop_again`: the stop that was put back."""
+        ours = self.engine.orders()
+        refs = {ref: str(order["leg"]) for ref, order in ours.items() if order["signal_id"] == self.name}
+        again = {f"stop_again:{ours[ref]['intent_id']}" for ref in refs}
+        refs |= {ref: "stop_again" for ref, order in ours.items() if order["signal_id"] in again}
         orders = rows(self.engine, "list_orders", "orders")
         return {refs[str(order["order_ref"])]: order for order in orders if order["order_ref"] in refs}
 
     def _told_of_all(self) -> bool:
-        ours = {str(o["leg"]): o["state"] for o in self.engine.orders().values() if o["signal_id"] == self.name}
-        return all(ours[leg] in STATES[str(order["status"])] for leg, order in self._family().items())
+        ours = self.engine.orders()
+        return all(ours[str(o["order_ref"])]["state"] in STATES[str(o["status"])] for o in self._family().values())
 
     # ---- the strike
 
@@ -196,7 +215,7 @@ class OrderChaos:
 
     # ---- looking
 
-    def _compare(self) -> None:
+    def _compare(self, is_mended: bool) -> None:
         self._there(lambda: self.engine.gateway("clear"), "the gateway's faults end")
         # A broker that stood still has not heard of its gateway's death yet, and shows a picture that looks settled.
         self._there(self._told_of_all, "our orders end as the gateway's did")
@@ -212,9 +231,12 @@ class OrderChaos:
             return
         self.told.outcomes["submitted"] += 1
         ends = {leg: (str(order["status"]), number(order["filled"]) > 0) for leg, order in legs.items()}
-        taken = "take_profit" if self.exit_at > 0 else "stop_loss"
-        left = "stop_loss" if self.exit_at > 0 else "take_profit"
-        assert ends == {"entry": ("Filled", True), taken: ("Filled", True), left: ("Cancelled", False)}, legs
+        stop = "stop_again" if is_mended else "stop_loss"
+        taken, left = ("take_profit", stop) if self.exit_at > 0 else (stop, "take_profit")
+        wanted = {"entry": ("Filled", True), taken: ("Filled", True), left: ("Cancelled", False)}
+        if is_mended:
+            wanted |= {"entry": ("Cancelled", True), "stop_loss": ("Cancelled", False)}
+        assert ends == wanted, legs
         assert number(legs[taken]["filled"]) == number(legs["entry"]["filled"]), legs
         assert self.engine.gateway_positions().get(self.symbol, Decimal(0)) == 0
 
