@@ -40,10 +40,16 @@ class EngineRun:
         self.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        """A failure that is under way is the one to be told, whatever the end of the engine comes to."""
         # Before it stops: an end has an order of its own, in which a client may outlive its gateway.
         errors = self.library_errors() if kind is None else []
-        self.stop()
+        try:
+            self.stop()
+        except AssertionError as late:
+            if error is None:
+                raise
+            error.add_note(f"and at the end: {late}")
         assert not errors, f"the client library logged errors that no scripted fault explains: {errors}"
 
     def command(self, name: str, *arguments: str) -> list[str]:
