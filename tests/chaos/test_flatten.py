@@ -6,26 +6,30 @@ import os
 import signal
 import subprocess
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from supervisors.run_files import read_engine_file
-from tests.chaos.books import lines, settle
+from tests.chaos.books import lines, rows, settle
 from tests.chaos.engine_process import EngineRun, kill_role
 from tests.chaos.load import QUIET, Load
+from tests.chaos.orders import CALM
 from tests.chaos.points import FAST
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(240)]
 
-QUICK = ("risk.settle_s=0.5", "risk.verify_every_s=1", "risk.retry_s=3")
+QUICK = (*CALM, "risk.settle_s=0.5", "risk.verify_every_s=1", "risk.retry_s=3")
+CANCEL_ORDER = 4
+"""The message's number."""
 
 
 @pytest.fixture(scope="module")
 def trading(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[EngineRun, Load]]:
     with EngineRun(tmp_path_factory.mktemp("flatten") / "run", *QUIET, *FAST, *QUICK) as engine:
-        engine.wait_serving()
+        engine.wait_serving(90)
         yield engine, Load(engine, 1)
 
 
@@ -36,6 +40,49 @@ def opened(engine: EngineRun, load: Load) -> None:
         load.signal(symbol, side)
     settle(engine, load.published)
     engine.wait(lambda: len(engine.positions()) == 3, 90, "the entries fill")
+
+
+def partly(engine: EngineRun, load: Load, symbol: str) -> None:
+    """A bracket of whose entry one share has filled; its exits stand as large as they were placed, and held."""
+    load.price(symbol, "1")
+    name = load.signal(symbol, "BUY", limit=True)
+    settle(engine, load.published)
+    assert engine.outcomes()[name]["outcome"] == "submitted"
+    engine.gateway("fault", kind="partial_fills", size="1")
+    load.price(symbol, "-1")
+    load.price(symbol, "1")
+    engine.wait(lambda: engine.positions().get(symbol), 60, "a part fills")
+    assert engine.positions()[symbol] == engine.gateway_positions()[symbol] == 1
+
+
+def unanswered(engine: EngineRun) -> int:
+    """How many requests the gateway has not answered, on purpose."""
+    struck = engine.gateway("status")["faults_struck"]
+    assert isinstance(struck, dict)
+    return int(struck.get("unanswered", 0))
+
+
+def stage(engine: EngineRun) -> str:
+    return engine.status().detail.get("risk", {}).get("flatten", "")
+
+
+def assert_no_exit_turned_a_position_over(engine: EngineRun) -> None:
+    """By the gateway's executions, one by one, in the order in which they happened."""
+    legs = {ref: order["leg"] for ref, order in engine.orders().items()}
+    held: Counter[str] = Counter()
+    for fill in rows(engine, "list_executions", "executions"):
+        symbol, before = str(fill["symbol"]), held[str(fill["symbol"])]
+        held[symbol] += int(float(str(fill["qty"]))) * (1 if fill["side"] == "BOT" else -1)
+        if legs[str(fill["order_ref"])] != "entry":
+            assert before * held[symbol] >= 0, f"{symbol} from {before} to {held[symbol]}: {fill}"
+            assert abs(held[symbol]) < abs(before), f"{symbol} from {before} to {held[symbol]}: {fill}"
+
+
+def go_on(engine: EngineRun, load: Load) -> None:
+    assert "flatten ended" in engine.run("resume").stdout
+    engine.wait(lambda: engine.gateway("clear"), 30, "the gateway's faults end")
+    engine.wait_serving(90)
+    settle(engine, load.published)
 
 
 def working(engine: EngineRun) -> list[object]:
@@ -105,6 +152,65 @@ def test_everything_is_closed_at_the_gateway(trading: tuple[EngineRun, Load], ki
     assert "flatten ended" in resumed.stdout
     engine.wait_serving()
     settle(engine, load.published)
+
+
+@pytest.mark.parametrize("killed", ["", "broker.paper", "gateway"])
+def test_a_bracket_that_has_filled_in_part_goes_by_what_has_filled(
+    trading: tuple[EngineRun, Load], killed: str
+) -> None:
+    engine, load = trading
+    partly(engine, load, "MSFT")
+    command = Flatten(engine)
+    engine.wait(lambda: latched(engine, command), 60, "the latch")
+    if killed == "gateway":
+        os.kill(engine.pids()["gateway"], signal.SIGKILL)
+    elif killed:
+        kill_role(engine, killed)
+    command.ended()
+    assert_flat(engine)
+    assert not engine.positions()
+    assert_no_exit_turned_a_position_over(engine)
+    go_on(engine, load)
+
+
+def test_nothing_is_closed_while_the_gateway_does_not_take_cancels_and_all_once_it_does(
+    trading: tuple[EngineRun, Load],
+) -> None:
+    engine, load = trading
+    opened(engine, load)
+    engine.gateway("fault", kind="unanswered", request=CANCEL_ORDER, count=1_000)
+    command = Flatten(engine)
+    engine.wait(lambda: latched(engine, command), 120, "the latch")
+    engine.wait(lambda: stage(engine) == "cancelling", 60, "cancels are asked for")
+    before = unanswered(engine)
+    engine.wait(lambda: unanswered(engine) > before, 60, "they are asked for again")
+    assert stage(engine) == "cancelling"
+    assert len(engine.gateway_positions()) == 3
+    engine.gateway("clear")
+    command.ended()
+    assert_flat(engine)
+    assert_no_exit_turned_a_position_over(engine)
+    go_on(engine, load)
+
+
+@pytest.mark.parametrize("moment", ["cancelling", "settling", "closing", "confirming"])
+def test_stops_that_fill_at_any_moment_of_it_turn_no_position_over(
+    trading: tuple[EngineRun, Load], moment: str
+) -> None:
+    """The price runs through every stop when the flatten has come to that, or beyond."""
+    engine, load = trading
+    opened(engine, load)
+    command = Flatten(engine)
+    reached = ["cancelling", "settling", "closing", "confirming", "flat"]
+    engine.wait(lambda: latched(engine, command), 120, "the latch")
+    engine.wait(lambda: stage(engine) in reached[reached.index(moment) :], 60, moment)
+    for symbol, offset in (("MSFT", "-6"), ("AAPL", "6"), ("SPY", "-6")):
+        load.price(symbol, offset)
+    command.ended()
+    assert_flat(engine)
+    assert_no_exit_turned_a_position_over(engine)
+    assert "over_closed" not in [line["kind"] for line in lines(engine, "incidents")]
+    go_on(engine, load)
 
 
 def test_it_works_where_the_whole_tree_dies_in_the_middle_the_command_too_and_from_a_dead_start(tmp_path: Path) -> None:
