@@ -51,7 +51,7 @@ chaos: $(STAMP)
 	@$(BIN)/python -m tests.chaos --runs $(RUNS) --seed $(SEED)
 	@$(BIN)/python -m tests.chaos --points --seed $(SEED)
 
-# A bracket a run, and one death at a chosen step of its life; 24 runs an engine. make chaos-orders RUNS=200 SEED=1
+# A bracket a run, and one death at a chosen step of its life; 36 runs an engine. make chaos-orders RUNS=200 SEED=1
 chaos-orders: $(STAMP)
 	@$(BIN)/python -m tests.chaos --orders --runs $(RUNS) --seed $(SEED) $(ARGS)
 
