@@ -29,7 +29,7 @@ CANCEL_ORDER = 4
 @pytest.fixture(scope="module")
 def trading(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[EngineRun, Load]]:
     with EngineRun(tmp_path_factory.mktemp("flatten") / "run", *QUIET, *FAST, *QUICK) as engine:
-        engine.wait_serving(90)
+        engine.wait_serving(180)
         yield engine, Load(engine, 1)
 
 
