@@ -162,9 +162,7 @@ def test_a_bracket_that_has_filled_in_part_goes_by_what_has_filled(
     partly(engine, load, "MSFT")
     command = Flatten(engine)
     engine.wait(lambda: latched(engine, command), 60, "the latch")
-    if killed == "gateway":
-        os.kill(engine.pids()["gateway"], signal.SIGKILL)
-    elif killed:
+    if killed:
         kill_role(engine, killed)
     command.ended()
     assert_flat(engine)
