@@ -33,6 +33,14 @@ def cancel(turn: Turn, message: CancelOrders, superseded: bool = False) -> None:
     _look_again(turn)
 
 
+def cancel_surfaced(turn: Turn, order: Order) -> None:
+    """Take up the wish anew for an order that had been given up, and that is there after all."""
+    reason = "it was to be cancelled before it was given up"
+    turn.cancels = {**turn.cancels, order.client_order_id: CancelAsked(turn.now_ns, reason)}
+    _drive(turn, order)
+    _look_again(turn)
+
+
 def cancel_again(turn: Turn) -> None:
     """Ask for each that is not done: at the timer, and when a session opens."""
     orders = {order.client_order_id: order for order in _orders(turn)}

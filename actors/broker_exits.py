@@ -1,8 +1,8 @@
 """A bracket's exits against what its entry has filled: resized, cancelled, or a missing stop put back.
 
 Looked at once its entry can trade no more. What the venue does by itself (children of an entry that ended, the OCA
-group) gets `exits_after_ns` to show; after that what is still wrong is mended, in the session and only once the venue
-was read whole in it:
+group) gets `exits_after_ns` to show; after that the venue is read whole, and what is still wrong by a read that was
+begun after it was noticed is mended, in the same session: a report that is late or lost must not make an exit too many.
 
 - an exit of another size than what is left to close is changed (`ModifyOrder`), one change at a time for an order,
   held as `modifying` until an openOrder shows it; a change that does not show is looked up before it is tried again;
@@ -200,14 +200,17 @@ def _next_attempt(turn: Turn, family: Family) -> int:
 
 def _mend(turn: Turn, family: Family, wrong: Wrong, defect: Defect) -> None:
     session, intent_id = turn.session, family.intent.intent_id
+    if session is None or turn.flatten:
+        return  # what is being closed is not mended
+    if wrong.placed is not None and wrong.placed[1].modifying is not None:
+        _look_up(turn, wrong.placed, wrong.placed[1].modifying)
+        return
+    if turn.read_session != session.session_id or turn.read_begun_ns <= defect.since_ns:
+        _ask(turn, intent_id, defect, session.session_id)
+        return
     if wrong.qty < 0:
         turn.incident("closed_twice", intent_id, wrong.text)
         turn.put_family(msgspec.structs.replace(family, closed_beyond=-wrong.qty))
-        return
-    if session is None or turn.read_session != session.session_id or turn.flatten:
-        return  # what nobody has read is not mended, nor what is being closed
-    if wrong.placed is not None and wrong.placed[1].modifying is not None:
-        _look_up(turn, wrong.placed, wrong.placed[1].modifying)
         return
     if obstacle := _obstacle(turn, family, wrong, defect):
         text = f"{wrong.text}; {obstacle}"
@@ -227,6 +230,15 @@ def _mend(turn: Turn, family: Family, wrong: Wrong, defect: Defect) -> None:
         cancel(turn, CancelOrders((wrong.placed[1].client_order_id,), why), superseded=True)
     else:
         _modify(turn, wrong.placed, wrong.qty, session.session_id)
+
+
+def _ask(turn: Turn, intent_id: str, defect: Defect, session_id: str) -> None:
+    """Have the venue read whole; not again before that had long to be answered."""
+    if defect.asked_ns and turn.now_ns - defect.asked_ns < turn.settings.modify_shown_ns:
+        return
+    turn.count("exits_looked_up")
+    turn.defects = {**turn.defects, intent_id: msgspec.structs.replace(defect, asked_ns=turn.now_ns)}
+    turn.effects.append(Drive(QueryVenue(session_id, f"exits.{turn.now_ns}")))
 
 
 def _obstacle(turn: Turn, family: Family, wrong: Wrong, defect: Defect) -> str:

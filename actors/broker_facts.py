@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import msgspec
 
+from actors.broker_cancels import cancel_surfaced
 from actors.broker_entries import take_account
-from actors.broker_exits import shown
+from actors.broker_exits import mend_exits, shown
 from actors.broker_external import fold_external_fill, is_external, settle_unlisted, takes_execution, takes_order
 from actors.broker_readback import read_back
 from actors.broker_state import EarlyCommission, Family, Order, Surfaced
@@ -46,11 +47,12 @@ def fold_read(turn: Turn, read: VenueRead) -> None:
         settle_unlisted(turn, read)
         note_unlisted(turn, read)
         clear_vanished(turn)
-        turn.read_session = read.session_id
+        turn.read_session, turn.read_begun_ns = read.session_id, read.begun_ns
         # The venue's whole records are the word on both: on each order, and on whether another's is there still.
         turn.effects.append(ClearAlarm("venue_error"))
         if not turn.strangers:
             turn.effects.append(ClearAlarm("external_order"))
+        mend_exits(turn)
 
 
 def fold_report(turn: Turn, report: OrderReported, listed: bool = False) -> None:
@@ -273,11 +275,18 @@ def _store(turn: Turn, family: Family, order: Order) -> None:
 def _surfaced(turn: Turn, order: Order) -> None:
     """An order that was given up is there after all: adopted, or cancelled where it still can be; never doubled.
 
-    An exit is adopted in any case: whether it is needed, `broker_exits` says.
+    An exit is adopted in any case: whether it is needed, `broker_exits` says, anew. One that somebody wanted gone is
+    asked to go again: that wish ended when it was given up.
     """
     turn.count("surfaced")
     text = f"{order.client_order_id} had expired here and is {order.state} there"
     turn.alarm("surfaced", Severity.CRITICAL, text, for_a_person=True)
+    family = turn.family_of(order.client_order_id, 0)
+    assert family is not None, "an order stands in its family"
+    if order.superseded:
+        _store(turn, family, msgspec.structs.replace(order, superseded=False))
+    if order.cancel_asked and order.may_trade:
+        cancel_surfaced(turn, order)
     cancels = turn.settings.surfaced is Surfaced.CANCEL and order.leg is Leg.ENTRY
     if cancels and order.may_trade and turn.session is not None:
         command = CancelVenueOrder(turn.session.session_id, order.client_order_id, order.venue_order_id)

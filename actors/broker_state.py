@@ -207,11 +207,15 @@ class Turning(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
 
 class Defect(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """A bracket whose exits are not what its entry's fills need, since when, and how often that was to be mended."""
+    """A bracket whose exits are not what its entry's fills need, since when, and how often that was to be mended.
+
+    `asked_ns`: when the venue was last asked for a read that would show it.
+    """
 
     since_ns: int
     tries: int = 0
     alarmed: str = ""
+    asked_ns: int = 0
 
 
 class Session(msgspec.Struct, frozen=True, gc=False):
@@ -273,9 +277,10 @@ class BrokerState(msgspec.Struct, frozen=True, gc=False):
     longer kept (with their expiry), so that none can be placed again. `absorbed` are the positions up to the oldest
     kept fill, `absorbed_ts_ns` the youngest execution in them. `misread` are the open orders that the venue holds with
     other terms than were asked, and which; `defects` the brackets whose exits are not what they must be; `read_session`
-    the session in which the venue was last read whole. `unlisted` are the working orders that complete reads of this
-    session do not list, since the first of them, and `vanished` those that were given up for that, with the evidence.
-    `away_since_ns`: since when there is no session, over restarts of this role; 0 while there is one.
+    the session in which the venue was last read whole, and `read_begun_ns` when that was asked for. `unlisted` are the
+    working orders that complete reads of this session do not list, since the first of them, and `vanished` those that
+    were given up for that, with the evidence. `away_since_ns`: since when there is no session, over restarts of this
+    role; 0 while there is one.
     `contracts` are the terms read in this session, `account` is what the venue last told of it, `reserved` what entries
     may cost that it need not have inside yet, `money_changed_ns` when a fill or commission last moved cash.
     """
@@ -302,6 +307,7 @@ class BrokerState(msgspec.Struct, frozen=True, gc=False):
     misread: Mapping[str, str] = {}
     defects: Mapping[str, Defect] = {}
     read_session: str = ""
+    read_begun_ns: int = 0
     unlisted: Mapping[str, int] = {}
     vanished: Mapping[str, str] = {}
     incidents: tuple[IncidentNote, ...] = ()

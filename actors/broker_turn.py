@@ -80,6 +80,7 @@ _COMPARED = (
     "misread",
     "defects",
     "read_session",
+    "read_begun_ns",
     "unlisted",
     "vanished",
     "incidents",
@@ -124,6 +125,7 @@ class Turn:
         self.misread: Mapping[str, str] = state.misread
         self.defects: Mapping[str, Defect] = state.defects
         self.read_session = state.read_session
+        self.read_begun_ns = state.read_begun_ns
         self.unlisted: Mapping[str, int] = state.unlisted
         self.vanished: Mapping[str, str] = state.vanished
         self.incidents = state.incidents

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from actors.broker_state import BrokerState
-from actors.effects import ClearAlarm, RaiseAlarm
+from actors.effects import ClearAlarm, Count, RaiseAlarm
 from actors.messages import (
     CancelOrders,
     CancelVenueOrder,
@@ -51,9 +51,14 @@ def partly(filled: int = 40, **settings: object) -> Bench[BrokerState]:
     return bench
 
 
-def look(bench: Bench[BrokerState], seconds: float = 2.0) -> None:
+def look(bench: Bench[BrokerState], seconds: float = 2.0, *there: OrderReported) -> None:
+    """Let time pass; the read that is asked for before anything is mended lists `there`."""
     bench.wait(seconds)
     bench.feed(TimerFired("exits"))
+    if {effect.name for effect in bench.did(Count)} & {"exits_looked_up"}:
+        session = bench.state.session
+        assert session is not None
+        bench.feed(venue_read(session.session_id, bench.now_ns, open_orders=there))
 
 
 def shows(bench: Bench[BrokerState], leg: str, qty: int) -> None:
@@ -126,8 +131,7 @@ def test_a_change_that_does_not_show_is_looked_up_once_and_tried_again_only_when
     assert not bench.driven(QueryVenue)
     assert not bench.driven(ModifyOrder)
     there = (held("take_profit"), held("stop_loss"))
-    bench.feed(venue_read(open_orders=there))
-    look(bench)
+    bench.feed(venue_read(taken_ns=bench.now_ns, open_orders=there))
     assert len(bench.driven(ModifyOrder)) == 1
 
 
@@ -136,11 +140,33 @@ def test_nothing_is_changed_in_a_session_in_which_the_venue_was_not_read() -> No
     bench.feed(SessionLost("S1", "reset"))
     look(bench)
     bench.feed(opened("S2", 103))
-    look(bench)
+    bench.wait(2)
+    bench.feed(TimerFired("exits"))
     assert not bench.driven(ModifyOrder)
-    bench.feed(venue_read("S2", open_orders=(held("take_profit"), held("stop_loss"))))
-    look(bench)
+    assert [query.session_id for query in bench.driven(QueryVenue)] == ["S2"]
+    bench.feed(venue_read("S2", bench.now_ns, open_orders=(held("take_profit"), held("stop_loss"))))
     assert bench.driven(ModifyOrder)[0].session_id == "S2"
+
+
+def test_nothing_is_mended_by_a_read_that_failed_or_was_begun_before_it_was_noticed_and_it_is_asked_for_again() -> None:
+    bench = without_stop()
+    bench.wait(2)
+    bench.feed(TimerFired("exits"))
+    assert bench.driven(QueryVenue)
+    bench.feed(venue_read(taken_ns=bench.now_ns, begun_ns=START))
+    assert not bench.driven(SubmitOrders)
+    bench.feed(venue_read(taken_ns=bench.now_ns, failed=("executions",)))
+    assert not bench.driven(SubmitOrders)
+    bench.wait(9)
+    bench.feed(TimerFired("exits"))
+    assert not bench.driven(QueryVenue)
+    bench.wait(1)
+    bench.feed(TimerFired("exits"))
+    assert len(bench.driven(QueryVenue)) == 1
+    told = execution("t.01", 100, 110, "take_profit", Side.SELL)
+    bench.feed(venue_read(taken_ns=bench.now_ns, executions=(told,)))
+    assert not bench.driven(SubmitOrders), "a fill that nobody had told explains the missing stop"
+    assert not bench.state.defects
 
 
 def test_a_filled_exit_is_never_changed_and_its_sibling_is_cancelled_where_the_venue_did_not() -> None:
@@ -234,7 +260,7 @@ def test_where_a_stop_cannot_be_put_back_a_person_is_told_why(why: str) -> None:
     bench.feed(report("stop_loss", "Inactive" if why == "inactive" else "Cancelled"))
     if why == "position":
         bench.feed(execution("x.01", 100, leg="entry", side=Side.SELL, client_order_id=order_id("exit", "s9")))
-    look(bench)
+    look(bench, 2.0, *((report("stop_loss", "Inactive"),) if why == "inactive" else ()))
     assert not bench.driven(SubmitOrders)
     text = next(one.text for one in bench.did(RaiseAlarm) if one.name == ALARM)
     assert {"setting": "put none back", "inactive": "may be revived", "position": "is held that way"}[why] in text

@@ -32,6 +32,7 @@ from kernels.order_state import OrderState
 from tests.actors.broker_bench import LEGS, counted, states, working
 from tests.actors.money_bench import SECOND, UNIT, Bench, execution, intent, opened, order_id, report, venue_read
 from tests.actors.test_broker_exits import way_out
+from tests.actors.test_broker_protection import look as exits_look
 from tests.actors.test_broker_readback import held
 from tests.actors.test_reconciler import family, look, picture, position
 from tests.actors.test_reconciler import opened as comparing
@@ -326,8 +327,7 @@ def test_an_order_whose_cancel_was_under_way_is_asked_for_no_more() -> None:
 
 def again(bench: Bench[BrokerState]) -> tuple[OrderTicket, OrderReported]:
     """The stop that is put back, and the report of it at work."""
-    bench.wait(2)
-    bench.feed(TimerFired("exits"))
+    exits_look(bench)
     (command,) = bench.driven(SubmitOrders)
     (ticket,) = command.tickets
     told = held("stop_loss", qty=ticket.qty, parent_order_id=0, oca_group=ticket.oca_group)
@@ -349,8 +349,7 @@ def surfaces(bench: Bench[BrokerState], leg: str = "stop_loss") -> None:
 
 
 def mended(bench: Bench[BrokerState]) -> list[str]:
-    bench.wait(2)
-    bench.feed(TimerFired("exits"))
+    exits_look(bench)
     return [command.client_order_id for command in bench.driven(CancelVenueOrder)]
 
 
@@ -401,7 +400,7 @@ def test_a_stop_that_is_held_back_is_not_sent_once_the_lost_one_has_surfaced() -
     bench = bare(intents_per_s_max=1)
     bench.wait(2)
     bench.feed(PlaceExit(way_out()))
-    bench.feed(TimerFired("exits"))
+    exits_look(bench, 0)
     assert bench.state.held, "another intent has taken this second's place"
     surfaces(bench)
     bench.wait(1)
@@ -435,8 +434,7 @@ def test_two_stops_that_both_filled_are_an_incident_once_and_nothing_is_traded_t
     bench.feed(execution("x.01", 100, 95, "stop_loss", Side.SELL))
     second = execution("y.01", 100, 95, side=Side.SELL, client_order_id=shown.client_order_id)
     bench.feed(msgspec.structs.replace(second, perm_id=shown.perm_id))
-    bench.wait(2)
-    bench.feed(TimerFired("exits"))
+    exits_look(bench)
     assert "closed 100.00000000 more than was opened" in alarms(bench)["incident.closed_twice"]
     assert not bench.driven(SubmitOrders)
     assert not bench.state.defects
@@ -453,6 +451,30 @@ def test_exits_of_an_entry_that_vanished_unfilled_are_cancelled() -> None:
     bench.feed(verdict(("entry",)))
     gone = [*mended(bench), *mended(bench)]
     assert set(gone) == {order_id("take_profit"), order_id("stop_loss")}
+
+
+def test_an_exit_that_was_of_no_use_when_it_vanished_is_looked_at_anew_when_it_surfaces() -> None:
+    bench = working()
+    for leg in ("take_profit", "stop_loss"):
+        bench.feed(held(leg))
+    bench.feed(execution("e.01", 100))
+    bench.feed(execution("x.01", 100, 95, "stop_loss", Side.SELL))
+    assert mended(bench) == [order_id("take_profit")], "nothing is left that it would close"
+    bench.feed(verdict(("take_profit",)))
+    assert states(bench)[1] is S.EXPIRED
+    assert not bench.state.cancels
+    surfaces(bench, "take_profit")
+    assert mended(bench) == [order_id("take_profit")]
+
+
+def test_an_order_that_somebody_wanted_gone_is_asked_to_go_again_when_it_surfaces() -> None:
+    bench = unlisted()
+    bench.feed(CancelOrders((order_id("entry"),), "test"))
+    bench.feed(verdict())
+    assert not bench.state.cancels
+    bench.feed(report("entry", "Submitted"))
+    assert [command.client_order_id for command in bench.driven(CancelVenueOrder)] == [order_id("entry")]
+    assert order_id("entry") in bench.state.cancels
 
 
 @pytest.mark.parametrize("config", list(Surfaced))

@@ -28,6 +28,8 @@ from tests.sim.venue import DONE, VenueOrder
 from tests.sim.venue_session import Gateway
 from tests.sim.world import Laws, Simulation
 
+PUT_BACK = "stop_again:"
+"""How what a stop is for begins that the broker itself puts back; behind it stands the bracket's intent."""
 UNRESOLVED = ("pre_sent", "pending", "unknown")
 WORKING = ("submitted", "partially_filled")
 
@@ -63,6 +65,8 @@ class OrderLaws(Laws):
         self.born[reference] = self.born.get(reference, 0) + 1
         intent_id = reference[:-1]
         intent = self.placed.get(intent_id)
+        if intent is None:
+            intent = self._put_back(reference)
         if self.born[reference] > 1:
             text = f"{reference} became a second order, permId {order.perm_id}, order id {order.ticket.venue_order_id}"
             raise Violation("an intent becomes at most one order", text)
@@ -70,9 +74,16 @@ class OrderLaws(Laws):
             raise Violation("no order without a durable intent", f"{reference} is at the venue, never journaled")
         families = self.families.setdefault(intent["signal_id"], set())
         families.add(intent_id)
-        if len(families) > 1:
+        if len(families) > 1 and not intent["signal_id"].startswith(PUT_BACK):
             text = f"{intent['signal_id']} has orders of {sorted(families)} at the venue"
             raise Violation("a signal becomes at most one bracket", text)
+
+    def _put_back(self, reference: str) -> dict[str, Any] | None:
+        """The row of a stop that the broker decided on by itself: journaled, and for a bracket that was placed."""
+        row = self.rows("orders").get(reference)
+        if row is None or not row["signal_id"].startswith(PUT_BACK):
+            return None
+        return row if row["signal_id"].removeprefix(PUT_BACK) in self.placed else None
 
     def _order_overwritten(self, order: VenueOrder, ticket: OrderTicket) -> None:
         if ticket.client_order_id != order.ticket.client_order_id:
@@ -92,6 +103,8 @@ class OrderLaws(Laws):
             return
         for ticket in command.tickets:
             self._must_be_durable(ticket, "given to the driver")
+        if command.intent_id not in self.placed:
+            return  # a stop that is put back only reduces: it waits for neither halt nor gate
         halt = self.halts.get(incarnation, "")
         if halt:
             raise Violation("a halt opens no risk", f"{incarnation} submits {command.intent_id} under {halt!r}")
@@ -128,7 +141,7 @@ class OrderLaws(Laws):
                 pass
 
     def _written(self, incarnation: Incarnation, command: SubmitOrders, ticket: OrderTicket) -> None:
-        if not command.resend:
+        if not command.resend and command.intent_id in self.placed:
             self._gate_must_be_open(incarnation, command)
         self._must_be_durable(ticket, "written to the socket")
         intent = self.placed.get(command.intent_id)
@@ -145,7 +158,8 @@ class OrderLaws(Laws):
         if not self.near:
             return
         row = self.rows("orders").get(ticket.client_order_id)
-        if row is None or ticket.client_order_id[:-1] not in self.placed:
+        placed = ticket.client_order_id[:-1] in self.placed or self._put_back(ticket.client_order_id) is not None
+        if row is None or not placed:
             raise Violation("no order without a durable intent", f"{ticket.client_order_id} {how}, not journaled")
         if row["venue_order_id"] != ticket.venue_order_id:
             text = f"{ticket.client_order_id} {how} as {ticket.venue_order_id}, journaled as {row['venue_order_id']}"
@@ -234,7 +248,9 @@ class OrderLaws(Laws):
         if held != truth:
             raise Violation("the allocator knows what is held", f"venue {truth}, allocator {held}")
         tradable = {
-            order.ticket.client_order_id[:-1] for order in self.venue.orders.values() if order.status not in DONE
+            order.ticket.client_order_id[:-1]
+            for order in self.venue.orders.values()
+            if order.status not in DONE and order.ticket.client_order_id[:-1] in self.placed
         }
         if tradable != set(state["open"]):
             text = f"venue {sorted(tradable)}, allocator {sorted(state['open'])}"
@@ -252,8 +268,10 @@ class OrderLaws(Laws):
         if state in UNRESOLVED:
             raise Violation("no order stays unresolved", f"{reference} is {state} at the end, venue: {order}")
         if order is None:
-            if state != "expired":
-                raise Violation("orders equal the venue's", f"{reference} is {state}, the venue has none")
+            filled = sum(fill.qty for fill in self.venue.fills if fill.ticket.client_order_id == reference)
+            if state != "expired" or row["cum_qty"] != filled:
+                text = f"{reference} is {state} with {row['cum_qty']} filled, the venue has none, {filled} filled"
+                raise Violation("orders equal the venue's", text)
             return
         if row["cum_qty"] != order.filled_qty:
             raise Violation("orders equal the venue's", f"{reference} filled {row['cum_qty']}, venue {order}")

@@ -12,6 +12,7 @@ from actors.effects import Drive, Effect
 from actors.messages import (
     Envelope,
     HaltChanged,
+    PicturesTaken,
     Recovered,
     SessionLost,
     SessionOpened,
@@ -32,6 +33,7 @@ from tests.sim.plants_cycles import CYCLE_PLANTS
 from tests.sim.world import Simulation
 
 ORDER_ID_STRIDE = 500
+HOUR = 3_600_000_000_000
 
 
 class SendsFirst(Shell[Any]):
@@ -135,6 +137,20 @@ class ResendsUnknown(Wrapped):
         return state, effects
 
 
+class SettlesAfterOneRead(Wrapped):
+    """A reconciler that takes one reading for two."""
+
+    def reduce(self, state: Any, envelope: Envelope, now_ns: int) -> tuple[Any, tuple[Effect, ...]]:
+        """As the real one, and for every reading of orders once more, as if it had been made long afterwards."""
+        state, effects = self.role.reduce(state, envelope, now_ns)
+        if not isinstance(envelope.body, PicturesTaken) or envelope.body.read.positions_only:
+            return state, effects
+        read = msgspec.structs.replace(envelope.body.read, begun_ns=now_ns + HOUR)
+        again = msgspec.structs.replace(envelope, body=msgspec.structs.replace(envelope.body, read=read))
+        state, more = self.role.reduce(state, again, now_ns)
+        return state, (*effects, *more)
+
+
 def _renumbered(command: SubmitOrders, opened: SessionOpened) -> SubmitOrders:
     first = command.tickets[0].venue_order_id
     moved = opened.next_order_id + ORDER_ID_STRIDE - first
@@ -161,9 +177,9 @@ def _no_fence(simulation: Simulation) -> None:
     simulation.store.fencing = False
 
 
-def _broker(wrapped: type[Wrapped]) -> Callable[[Simulation], None]:
+def _role(name: str, wrapped: type[Wrapped]) -> Callable[[Simulation], None]:
     def plant(simulation: Simulation) -> None:
-        host: Host = simulation.hosts["broker.paper"]
+        host: Host = simulation.hosts[name]
         host.role = wrapped(host.role)
 
     return plant
@@ -196,9 +212,10 @@ PLANTS: dict[str, Callable[[Simulation], None]] = {
     "ack_before_outcome": _every_shell(AcknowledgesFirst),
     "missing_fence": _no_fence,
     "discarded_outbox": _every_shell(ForgetsOutbox),
-    "double_resend": _broker(ResendsUnknown),
-    "lost_taken_for_rejected": _broker(TakesLostForRejected),
-    "halt_ignored": _broker(IgnoresHalts),
+    "double_resend": _role("broker.paper", ResendsUnknown),
+    "lost_taken_for_rejected": _role("broker.paper", TakesLostForRejected),
+    "halt_ignored": _role("broker.paper", IgnoresHalts),
+    "settled_after_one_read": _role("reconciler", SettlesAfterOneRead),
     "stale_row_used": _stale_row,
     **CYCLE_PLANTS,
 }

@@ -21,7 +21,9 @@ DONE = ("Filled", "Cancelled", "Inactive")
 
 
 class VenueOrder(msgspec.Struct):
-    """One order as the venue holds it. `waiting`: its parent has not filled."""
+    """One order as the venue holds it. `waiting`: its parent has not filled. `away_since_ns`: since when it is lost
+    (0: never was); `away_ns`: for how long it was until it surfaced.
+    """
 
     client_id: int
     ticket: OrderTicket
@@ -33,6 +35,9 @@ class VenueOrder(msgspec.Struct):
     waiting: bool = False
     triggered: bool = False
     modified: int = 0
+    oca_group: str = ""
+    away_since_ns: int = 0
+    away_ns: int = 0
 
     @property
     def key(self) -> Key:
@@ -72,6 +77,7 @@ class Venue:
     def __init__(self, scheduler: Scheduler, symbols: tuple[str, ...], start_px: int) -> None:
         self.scheduler = scheduler
         self.orders: dict[Key, VenueOrder] = {}
+        self.away: dict[Key, VenueOrder] = {}
         self.parked: dict[Key, tuple[str, OrderTicket]] = {}
         self.fills: list[VenueFill] = []
         self.prices: dict[str, int] = dict.fromkeys(symbols, start_px)
@@ -91,7 +97,9 @@ class Venue:
         """Take one placeOrder message off the wire of a session."""
         key = (self.generation, client_id, ticket.venue_order_id)
         self.highest_id = max(self.highest_id, ticket.venue_order_id)
-        if key in self.orders:
+        if key in self.away:
+            self.refused(client_id, ticket.venue_order_id, 103, "Duplicate order id")
+        elif key in self.orders:
             self._modify(self.orders[key], ticket)
         elif not ticket.transmit:
             self.parked[key] = (session_id, ticket)
@@ -127,6 +135,9 @@ class Venue:
             return
         terms = {"qty": ticket.qty, "limit_px": ticket.limit_px, "stop_px": ticket.stop_px}
         order.ticket = msgspec.structs.replace(order.ticket, **terms)
+        order.qty = max(ticket.qty, order.filled_qty)
+        if order.qty == order.filled_qty:
+            order.status = "Filled"
         self.changed(order)
 
     def _modify(self, order: VenueOrder, ticket: OrderTicket) -> None:
@@ -171,6 +182,7 @@ class Venue:
             qty=ticket.qty,
             generation=self.generation,
             waiting=waiting,
+            oca_group=ticket.oca_group or (str(parent.perm_id) if parent is not None else ""),
         )
         self.orders[order.key] = order
         self.born(order)
@@ -207,6 +219,31 @@ class Venue:
             stop = child.ticket.order_type in (OrderType.STOP, OrderType.STOP_LIMIT)
             child.status = "PreSubmitted" if stop else "Submitted"
             self.changed(child)
+
+    # ---- orders that it loses
+
+    def lose(self, order: VenueOrder) -> None:
+        """Take back an order that was acknowledged: in no list, not cancelled, not traded, and nobody is told.
+
+        Children of one that had filled in part live on with what it filled; those of one that had not wait for ever.
+        """
+        order.away_since_ns = self.scheduler.now_ns
+        self.away[order.key] = self.orders.pop(order.key)
+        for child in self._children(order):
+            if order.filled_qty and child.waiting:
+                child.qty = min(child.qty, order.filled_qty)
+                self._activate(child)
+
+    def surface(self, order: VenueOrder, trades: bool) -> None:
+        """It is there again. `trades`: it has traded meanwhile, and that is told now."""
+        order.away_ns = self.scheduler.now_ns - order.away_since_ns
+        self.orders[order.key] = self.away.pop(order.key)
+        parent = self.orders.get((order.generation, order.client_id, order.ticket.parent_order_id))
+        if order.waiting and parent is not None and parent.status == "Filled":
+            order.waiting = False
+        self.changed(order)
+        if trades and not order.waiting:
+            self._trade(order)
 
     # ---- prices and fills
 
@@ -259,18 +296,16 @@ class Venue:
         self._after_trade(order, qty)
 
     def _after_trade(self, order: VenueOrder, qty: int) -> None:
-        """Children come to life with a filled parent; a child's fill reduces or ends its sibling (OCA type 3)."""
-        if order.ticket.parent_order_id:
-            parent = self.orders.get((order.generation, order.client_id, order.ticket.parent_order_id))
-            for sibling in self._children(parent) if parent is not None else []:
-                if sibling is not order and sibling.status not in DONE:
-                    sibling.qty -= qty
-                    if sibling.qty <= sibling.filled_qty:
-                        sibling.qty += qty
-                        self._end(sibling, "Cancelled")
-                    else:
-                        self.changed(sibling)
-        elif order.status == "Filled":
+        """Children come to life with a filled parent; a fill reduces or ends the rest of its group (OCA type 3)."""
+        for other in [one for one in self.orders.values() if order.oca_group and one.oca_group == order.oca_group]:
+            if other is not order and other.status not in DONE:
+                other.qty -= qty
+                if other.qty <= other.filled_qty:
+                    other.qty += qty
+                    self._end(other, "Cancelled")
+                else:
+                    self.changed(other)
+        if not order.ticket.parent_order_id and order.status == "Filled":
             for child in self._children(order):
                 if child.waiting:
                     self._activate(child)

