@@ -36,7 +36,7 @@ from kernels.positions import FLAT, Fill, apply_fill, fold, split_exec_id, super
 def fold_read(turn: Turn, read: VenueRead) -> None:
     """Fold a whole read: executions first, so that a completed order's fills are known when its end is."""
     for execution in read.executions:
-        fold_execution(turn, execution)
+        fold_execution(turn, execution, listed=True)
     for commission in read.commissions:
         fold_commission(turn, commission)
     for report in (*read.open_orders, *read.completed_orders):
@@ -86,8 +86,11 @@ def fold_report(turn: Turn, report: OrderReported, listed: bool = False) -> None
         _surfaced(turn, order)
 
 
-def fold_execution(turn: Turn, report: ExecutionReported) -> None:
-    """Fold one execution: once for each id before its last dot, the latest correction winning."""
+def fold_execution(turn: Turn, report: ExecutionReported, listed: bool = False) -> None:
+    """Fold one execution: once for each id before its last dot, the latest correction winning.
+
+    `listed`: in the venue's list of its day, where one that is no longer kept is no news; positions are compared.
+    """
     found = _find(turn, report.client_order_id, report.perm_id)
     external = found is None and is_external(turn, report.client_order_id)
     taken = takes_execution(turn, report) if external else True
@@ -102,6 +105,9 @@ def fold_execution(turn: Turn, report: ExecutionReported) -> None:
         return
     old = turn.fills.get(fill.exec_base)
     if old is None and fill.ts_event_ns <= turn.absorbed_ts_ns:
+        if listed:
+            turn.count("execution_absorbed")
+            return
         turn.incident("execution_too_old", fill.exec_base, f"{fill.symbol} qty {fill.qty}: older than any kept fill")
         return
     _move_position(turn, _with_early_commission(turn, fill, old), old)

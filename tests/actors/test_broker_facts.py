@@ -404,6 +404,9 @@ def test_fills_beyond_the_bound_are_folded_away_without_moving_the_position() ->
         bench.feed(fill)
     assert len(bench.state.fills) == 2
     assert bench.state.positions["ACME"].qty == 50 * UNIT
+    listed = msgspec.structs.replace(execution("e.1.01", 10, 101), ts_event_ns=START + 1)
+    bench.feed(venue_read(executions=(listed,)))
+    assert not bench.state.incidents, "the day's list names what is no longer kept"
     bench.feed(execution("e.0.01", 10))
     assert [note.kind for note in bench.state.incidents] == ["execution_too_old"]
     assert bench.state.positions["ACME"].qty == 50 * UNIT
