@@ -6,7 +6,7 @@ All are called on the actor's own thread. None raises for an expected failure ex
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import msgspec
@@ -37,6 +37,14 @@ class Projection(msgspec.Struct, frozen=True):
     value: bytes
 
 
+class Entry(msgspec.Struct, frozen=True):
+    """A journal record with its number, and the projections that become durable with it."""
+
+    seq: int
+    record: bytes
+    projections: tuple[Projection, ...] = ()
+
+
 class Stored(msgspec.Struct, frozen=True):
     """What the ledger holds of a role: up to two snapshots, newest first."""
 
@@ -55,8 +63,11 @@ class Ledger(Protocol):
     def tail(self, after_seq: int) -> Iterator[tuple[int, bytes]]:
         """Yield (seq, record) in order, from the one after `after_seq`. Raises LedgerAway."""
 
-    def append(self, seq: int, record: bytes, projections: tuple[Projection, ...]) -> None:
-        """Make one record durable before returning. Raises Fenced, LedgerAway, LedgerCorrupt (seq is not the next)."""
+    def append(self, entries: Sequence[Entry]) -> None:
+        """Make them durable, in their order, before returning.
+
+        Raises Fenced, LedgerAway, LedgerCorrupt (a seq is not the next): any number of the first may be durable then.
+        """
 
     def save_snapshot(self, seq: int, payload: bytes) -> None:
         """Keep a snapshot that covers all up to `seq`; trim below the older of the two kept. Raises as append."""

@@ -8,11 +8,12 @@ actor. Full: at most `WINDOW` owed messages are in flight to a role, the rest wa
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Generic, TypeVar
 
 import msgspec
 
-from actors.core import Admission, Core, admit, advance, new_core
+from actors.core import Admission, Core, Step, admit, advance, new_core
 from actors.effects import (
     AckStream,
     AppendLine,
@@ -29,7 +30,7 @@ from actors.effects import (
     StartTimer,
 )
 from actors.messages import Acknowledged, AnyMessage, Envelope, JournalRecord, Recovered, TimerFired
-from actors.ports import FaultPoint, LedgerCorrupt, Ports, Projection
+from actors.ports import Entry, FaultPoint, LedgerCorrupt, Ports, Projection
 from actors.role import Role
 from actors.snapshot import SnapshotDamaged, decode_snapshot, encode_snapshot
 
@@ -55,6 +56,15 @@ _record_decoder = msgspec.json.Decoder(JournalRecord)
 
 def _written(value: bytes | msgspec.Struct) -> bytes:
     return value if isinstance(value, bytes) else _encode(value)
+
+
+class _Taken(msgspec.Struct, Generic[S], frozen=True, gc=False):
+    """An envelope and what it comes to; `is_news` if that is to be journaled."""
+
+    envelope: Envelope
+    step: Step[S]
+    is_news: bool
+    received_ns: int
 
 
 class Shell(Generic[S]):
@@ -145,33 +155,65 @@ class Shell(Generic[S]):
 
     def take(self, envelope: Envelope) -> None:
         """Receive → trace → reduce → append → commit → effects, for one envelope."""
-        ports, received_ns = self.ports, self.ports.clock.now_ns()
-        self._fault(FaultPoint.RECEIVE, envelope)
-        # An address is a port: what was sent to a dead role's may reach whoever was given it since.
-        to_me = envelope.target == self.role.name
-        verdict = admit(self.core, envelope, self.epoch) if to_me else Admission.MISDIRECTED
-        if verdict is not Admission.ADMIT:
-            self.count(f"refused_{verdict.value}")
-            ports.tracer.hop(envelope, received_ns, received_ns, verdict.value)
+        self.take_all((envelope,))
+
+    def take_all(self, envelopes: Sequence[Envelope]) -> None:
+        """As `take` of each in turn, but those that stand together are made durable at once, before any has an effect.
+
+        A death in between is a death before all of them: nothing of theirs has left.
+        """
+        taken: list[_Taken[S]] = []
+        core = self.core
+        try:
+            for envelope in envelopes:
+                received_ns = self.ports.clock.now_ns()
+                self._fault(FaultPoint.RECEIVE, envelope)
+                # An address is a port: what was sent to a dead role's may reach whoever was given it since.
+                to_me = envelope.target == self.role.name
+                verdict = admit(core, envelope, self.epoch) if to_me else Admission.MISDIRECTED
+                if verdict is Admission.ADMIT and not isinstance(envelope.body, Acknowledged):
+                    step = advance(self.role, core, envelope, received_ns, self.epoch)
+                    taken.append(_Taken(envelope, step, step.core is not core, received_ns))
+                    core = step.core
+                    continue
+                settled, taken = taken, []
+                self._settle(settled)
+                self._take_apart(envelope, verdict, received_ns)
+                core = self.core
+        except Exception:
+            # What was taken before one that fails stands, as it would have without it.
+            self._settle(taken)
+            raise
+        self._settle(taken)
+
+    def _take_apart(self, envelope: Envelope, verdict: Admission, received_ns: int) -> None:
+        """Take what the reducer does not see: a refused envelope, or an acknowledgement."""
+        outcome = verdict.value
+        if verdict is Admission.ADMIT:
+            assert isinstance(envelope.body, Acknowledged)
+            self._acknowledged(envelope, envelope.body.delivery_seq)
+            outcome = "handled"
+        else:
+            self.count(f"refused_{outcome}")
             if verdict is Admission.DUPLICATE:
                 self._acknowledge(envelope)
+        self.ports.tracer.hop(envelope, received_ns, self.ports.clock.now_ns(), outcome)
+
+    def _settle(self, taken: list[_Taken[S]]) -> None:
+        """Append → commit → effects."""
+        if not taken:
             return
-        if isinstance(envelope.body, Acknowledged):
-            self._acknowledged(envelope, envelope.body.delivery_seq)
-            ports.tracer.hop(envelope, received_ns, ports.clock.now_ns(), "handled")
-            return
-        step = advance(self.role, self.core, envelope, received_ns, self.epoch)
-        if step.core is not self.core:
-            self._append(envelope, step.core, step.effects, received_ns)
-        for effect in step.effects:
-            self._run(effect, envelope)
-        for target in dict.fromkeys(owed.target for owed in step.owed):
-            self._pump(target)
-        if step.owed:
-            self._resend_later()
-        if envelope.delivery_seq:
-            self._acknowledge(envelope)
-        ports.tracer.hop(envelope, received_ns, ports.clock.now_ns(), "handled")
+        self._append([one for one in taken if one.is_news])
+        for one in taken:
+            for effect in one.step.effects:
+                self._run(effect, one.envelope)
+            for target in dict.fromkeys(owed.target for owed in one.step.owed):
+                self._pump(target)
+            if one.step.owed:
+                self._resend_later()
+            if one.envelope.delivery_seq:
+                self._acknowledge(one.envelope)
+            self.ports.tracer.hop(one.envelope, one.received_ns, self.ports.clock.now_ns(), "handled")
         self._snapshot_if_due()
 
     def snapshot(self) -> None:
@@ -189,17 +231,25 @@ class Shell(Generic[S]):
 
     # ---- the steps
 
-    def _append(self, envelope: Envelope, core: Core[S], effects: tuple[Effect, ...], now_ns: int) -> None:
-        self._fault(FaultPoint.BEFORE_APPEND, envelope)
+    def _append(self, taken: list[_Taken[S]]) -> None:
+        if not taken:
+            return
+        for one in taken:
+            self._fault(FaultPoint.BEFORE_APPEND, one.envelope)
+        self.ports.ledger.append([self._entry(one) for one in taken])
+        for one in taken:
+            self._fault(FaultPoint.AFTER_APPEND, one.envelope)
+        self.core = taken[-1].step.core
+
+    def _entry(self, taken: _Taken[S]) -> Entry:
+        seq = taken.step.core.seq
+        record = JournalRecord(seq=seq, now_ns=taken.received_ns, epoch=self.epoch, input=taken.envelope)
         projections = tuple(
             Projection(effect.key_type, effect.symbol, effect.field, _written(effect.value))
-            for effect in effects
+            for effect in taken.step.effects
             if isinstance(effect, Project)
         )
-        record = JournalRecord(seq=core.seq, now_ns=now_ns, epoch=self.epoch, input=envelope)
-        self.ports.ledger.append(core.seq, _encode(record), projections)
-        self._fault(FaultPoint.AFTER_APPEND, envelope)
-        self.core = core
+        return Entry(seq, _encode(record), projections)
 
     def _run(self, effect: Effect, cause: Envelope) -> None:
         self._fault(FaultPoint.BEFORE_EFFECT, cause, type(effect).__name__)
@@ -278,7 +328,7 @@ class Shell(Generic[S]):
         envelope, now_ns = self._acked_up_to[source], self.ports.clock.now_ns()
         step = advance(self.role, self.core, envelope, now_ns, self.epoch)
         if step.core is not self.core:
-            self._append(envelope, step.core, step.effects, now_ns)
+            self._append([_Taken(envelope, step, True, now_ns)])
         del self._acked_up_to[source]
         self._snapshot_if_due()
 

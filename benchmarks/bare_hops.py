@@ -30,6 +30,7 @@ from actors.adapters.signal_driver import SignalDriver
 from actors.adapters.worker import Worker
 from actors.keys import ALL, KeyType, key
 from actors.messages import Signal, SignalReceived
+from actors.ports import Entry
 from benchmarks.bare_order import RECORD, bracket
 from supervisors.crash_only import CrashOnlyActor
 from supervisors.guardian import EngineProcess
@@ -73,7 +74,7 @@ class Bare(CrashOnlyActor):
     def append(self) -> None:
         """One record, durable."""
         self.seq += 1
-        self.ledger.append(self.seq, RECORD, ())
+        self.ledger.append([Entry(self.seq, RECORD)])
 
 
 class Reader(Bare):

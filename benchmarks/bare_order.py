@@ -20,6 +20,7 @@ from actors.adapters.identity import IdentityFile
 from actors.adapters.redis_client import Purpose, connect
 from actors.adapters.redis_ledger import RedisLedger
 from actors.keys import ALL, KeyType, key
+from actors.ports import Entry
 from actors.signal_form import parse_signal
 from kernels.fixed8 import SCALE
 
@@ -53,7 +54,7 @@ def main(arguments: list[str]) -> int:
         signal = parse_signal(fields[SIGNAL_FIELD.encode()], 0)
         for _ in range(2):
             seq += 1
-            ledger.append(seq, RECORD, ())
+            ledger.append([Entry(seq, RECORD)])
         if signal.symbol not in contracts:
             contracts[signal.symbol] = ib.qualifyContracts(Stock(signal.symbol, "SMART", "USD"))[0]
         parent = ib.client.getReqId()

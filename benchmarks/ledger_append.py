@@ -10,6 +10,7 @@ from pathlib import Path
 from actors.adapters.identity import IdentityFile
 from actors.adapters.redis_ledger import RedisLedger
 from actors.adapters.redis_server import EmbeddedRedis, Purpose, ServerKind, connect
+from actors.ports import Entry
 from benchmarks.report import Measured, compared
 
 RECORD = b"x" * 900
@@ -29,7 +30,7 @@ def append(quick: bool) -> list[Measured]:
         appends, bare = [], []
         for seq in range(1, (200 if quick else 5_000) + 1):
             began_ns = time.perf_counter_ns()
-            ledger.append(seq, RECORD, ())
+            ledger.append([Entry(seq, RECORD)])
             between_ns = time.perf_counter_ns()
             client.xadd(BARE, {"r": RECORD})
             appends.append((between_ns - began_ns) / 1e6)

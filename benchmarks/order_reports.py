@@ -22,6 +22,7 @@ from actors.adapters.redis_client import Purpose, connect
 from actors.adapters.redis_ledger import RedisLedger
 from actors.keys import KeyType, key
 from actors.messages import JournalRecord, OrderChanged, OrderReported
+from actors.ports import Entry
 from benchmarks.engine_watch import Watched, engine_directory, kill, wait_for
 from benchmarks.order_path import QUIET, STILL, Way
 from benchmarks.report import Measured, compared
@@ -77,7 +78,7 @@ class Bare:
     def _on_status(self, trade: Trade) -> None:
         if trade.orderStatus.status == "Cancelled" and not self._seen_ns:
             self._seq += 1
-            self._ledger.append(self._seq, RECORD, ())
+            self._ledger.append([Entry(self._seq, RECORD)])
             self._seen_ns = time.time_ns()
 
 

@@ -113,8 +113,7 @@ class ActorHost(CrashOnlyActor):
             return
         match message:
             case Post():
-                for envelope in message.envelopes:
-                    self._shell.take(envelope)
+                self._shell.take_all(message.envelopes)
                 self._transport.handled(message, sender)
             case Seen():
                 self._transport.seen(message)

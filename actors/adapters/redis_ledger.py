@@ -7,7 +7,7 @@ incarnation cannot write between check and act. Stream ids are `<seq>-0`: the jo
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import cast
 
 import redis
@@ -15,7 +15,7 @@ import redis
 from actors.adapters.identity import IdentityFile, RoleMark
 from actors.adapters.redis_wire import Script, ScriptWire, raw_connection
 from actors.keys import ALL, KeyType, key
-from actors.ports import Fenced, LedgerAway, LedgerCorrupt, Projection, Stored
+from actors.ports import Entry, Fenced, LedgerAway, LedgerCorrupt, Stored
 
 PAGE_ENTRIES = 1_000
 """Entries a read of the tail asks for at once; two pages at most are in memory."""
@@ -151,19 +151,26 @@ class RedisLedger:
                 connection.disconnect()
             self._client.connection_pool.release(cast("redis.Connection", connection))
 
-    def append(self, seq: int, record: bytes, projections: tuple[Projection, ...]) -> None:
-        """Make the record, and the projections with it, durable before returning.
+    def append(self, entries: Sequence[Entry]) -> None:
+        """Make the records, and their projections, durable before returning: a script each, sent at once.
 
-        Not repeated inside: after LedgerAway only reading tells whether it is there; after LedgerFull it is not.
+        Each follows the one before it or is refused, so what stands is always the first of them. The server fsyncs once
+        for all that it reads at once. Not repeated inside: after LedgerAway only reading tells what is there; after
+        LedgerFull the first that was refused is not.
         """
+        calls = [self._call(entry) for entry in entries]
+        with _translated(self.role, "append"):
+            answers = self._wire.run_all(_APPEND, calls)
+        for entry, answer in zip(entries, answers, strict=True):
+            self._judge(answer, self.epoch, entry.seq)
+
+    def _call(self, entry: Entry) -> tuple[list[str], list[bytes | str | int]]:
         keys = [self._keys[KeyType.LEASE], self._keys[KeyType.JOURNAL], self._index]
-        arguments: list[bytes | str | int] = [self._lease, seq, record, self.role]
-        for projection in projections:
+        arguments: list[bytes | str | int] = [self._lease, entry.seq, entry.record, self.role]
+        for projection in entry.projections:
             keys.append(key(projection.key_type, projection.symbol))
             arguments += [f"{projection.key_type}:{projection.symbol}", projection.field, projection.value]
-        with _translated(self.role, "append"):
-            answer = self._wire.run(_APPEND, keys, arguments)
-        self._judge(answer, self.epoch, seq)
+        return keys, arguments
 
     def save_snapshot(self, seq: int, payload: bytes) -> None:
         """Keep it and the one before, trim the journal below the older, and note how far the ledger is."""

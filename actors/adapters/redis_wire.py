@@ -6,6 +6,7 @@ What redis-py does around a command (its pool, retries, callbacks and records) t
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Protocol, cast
 
 import redis
@@ -54,6 +55,18 @@ def packed(parts: list[bytes | str | int]) -> bytes:
     return b"".join(pieces)
 
 
+Call = tuple[list[str], list[bytes | str | int]]
+"""A script's keys and arguments."""
+
+
+def _answer(connection: RawConnection) -> object:
+    """Return an answer, or the error that the server gave in its place; raises where the connection itself fails."""
+    try:
+        return connection.read_response()
+    except redis.exceptions.ResponseError as refusal:
+        return refusal
+
+
 class ScriptWire:
     """For one thread. The connection is made at the first call, and anew where the server has closed it since."""
 
@@ -63,18 +76,29 @@ class ScriptWire:
 
     def run(self, script: Script, keys: list[str], arguments: list[bytes | str | int]) -> bytes:
         """Return the script's answer; raises what redis-py raises. Not repeated: a lost answer leaves it unknown."""
+        return self.run_all(script, [(keys, arguments)])[0]
+
+    def run_all(self, script: Script, calls: Sequence[Call]) -> list[bytes]:
+        """Return the answers of calls that are sent at once and run in their order, each refused unless those before it
+        ran. The first error is raised, once all have been answered.
+        """
         connection = self._ready()
         try:
-            connection.send_packed_command(
-                [packed(["EVALSHA", script.sha, len(keys), *keys, *arguments])], check_health=False
-            )
-            return cast("bytes", connection.read_response())
-        except redis.exceptions.NoScriptError:
-            return script.run(self._client, keys, arguments)
+            packed_calls = [packed(["EVALSHA", script.sha, len(keys), *keys, *values]) for keys, values in calls]
+            connection.send_packed_command([b"".join(packed_calls)], check_health=False)
+            answers = [_answer(connection) for _ in calls]
         except BaseException:
             # An answer may still be on its way: nobody is to take it for another's.
             connection.disconnect()
             raise
+        if isinstance(answers[0], redis.exceptions.NoScriptError):
+            # The script may have been loaded by another client meanwhile: what ran then was refused, by our terms.
+            return [script.run(self._client, keys, values) for keys, values in calls]
+        for answer in answers:
+            if isinstance(answer, Exception):
+                connection.disconnect()
+                raise answer
+        return cast("list[bytes]", answers)
 
     def _ready(self) -> RawConnection:
         """Return the connection; one that the server closed while nothing was asked of it is made anew by the send."""

@@ -19,7 +19,7 @@ from actors.adapters.ledger_check import (
 )
 from actors.adapters.redis_ledger import RedisLedger
 from actors.keys import ALL, KeyType, key
-from actors.ports import Projection
+from actors.ports import Entry, Projection
 from tests.actors.redis_fixture import RedisPair
 
 ID = key(KeyType.IDENTITY, ALL)
@@ -40,7 +40,7 @@ def used(identity: IdentityFile, client: redis.Redis, role: str = "counter", ent
     ledger = RedisLedger(client, role, "test", identity)
     ledger.acquire()
     for seq in range(1, entries + 1):
-        ledger.append(seq, b"x" * 100, ())
+        ledger.append([Entry(seq, b"x" * 100)])
     return ledger
 
 
@@ -127,7 +127,8 @@ def test_a_first_start_that_died_in_the_middle_is_taken_up(
 
 def test_memory_is_told_for_each_key_type(identity: IdentityFile, client: redis.Redis) -> None:
     one, other = used(identity, client, "one", 3), used(identity, client, "other", 4)
-    one.append(4, b"x", (Projection("orders", "AAPL", "o1", b"v"), Projection("orders", "MSFT", "o2", b"v")))
+    projections = (Projection("orders", "AAPL", "o1", b"v"), Projection("orders", "MSFT", "o2", b"v"))
+    one.append([Entry(4, b"x", projections)])
     other.save_snapshot(4, b"snapshot")
     usage = ledger_memory(client)
     assert {kind: (found.keys, found.entries) for kind, found in usage.items()} == {
@@ -151,4 +152,4 @@ def test_orphans_are_found_and_purged_but_never_an_epoch(identity: IdentityFile,
     check_ledger(identity, client)
     again = RedisLedger(client, "gone", "test", identity)
     assert again.acquire() == 2
-    again.append(1, b"from the beginning", ())
+    again.append([Entry(1, b"from the beginning")])

@@ -16,7 +16,7 @@ from actors.adapters.ledger_check import release_owners
 from actors.adapters.redis_ledger import LedgerFull, RedisLedger
 from actors.adapters.redis_server import Purpose
 from actors.keys import KeyType, key
-from actors.ports import Fenced, Ledger, LedgerAway, LedgerCorrupt, Projection
+from actors.ports import Entry, Fenced, Ledger, LedgerAway, LedgerCorrupt, Projection
 from tests.actors.redis_fixture import RedisPair
 
 MakeLedger = Callable[..., RedisLedger]
@@ -47,14 +47,14 @@ def records(ledger: Ledger, after_seq: int = 0) -> list[tuple[int, bytes]]:
 
 def append_until_refused(ledger: Ledger, seq: int) -> None:
     for number in range(seq, seq + 1_000):
-        ledger.append(number, b"%d" % number, ())
+        ledger.append([Entry(number, b"%d" % number)])
 
 
 def test_entries_come_back_in_order_after_the_one_asked_for(ledger_of: MakeLedger) -> None:
     ledger = ledger_of()
     assert ledger.acquire() == 1
     for seq in range(1, 2_501):
-        ledger.append(seq, b"%d" % seq, ())
+        ledger.append([Entry(seq, b"%d" % seq)])
     assert records(ledger) == [(seq, b"%d" % seq) for seq in range(1, 2_501)]
     assert records(ledger, 2_499) == [(2_500, b"2500")]
     assert records(ledger, 2_500) == []
@@ -64,32 +64,32 @@ def test_a_tail_that_is_left_half_read_does_not_spoil_the_connection(ledger_of: 
     ledger = ledger_of()
     ledger.acquire()
     for seq in range(1, 2_201):
-        ledger.append(seq, b"x", ())
+        ledger.append([Entry(seq, b"x")])
     half = ledger.tail(0)
     assert next(half) == (1, b"x")
     half.close()  # type: ignore[attr-defined]
     assert len(records(ledger)) == 2_200
-    ledger.append(2_201, b"y", ())
+    ledger.append([Entry(2_201, b"y")])
 
 
 @pytest.mark.parametrize("seq", [0, 1, 2, 4, 100])
 def test_an_entry_that_is_not_the_next_is_refused(ledger_of: MakeLedger, seq: int) -> None:
     ledger = ledger_of()
     ledger.acquire()
-    ledger.append(1, b"a", ())
-    ledger.append(2, b"b", ())
+    ledger.append([Entry(1, b"a")])
+    ledger.append([Entry(2, b"b")])
     with pytest.raises(LedgerCorrupt, match="does not follow the journal's last, 2"):
-        ledger.append(seq, b"c", ())
+        ledger.append([Entry(seq, b"c")])
     assert records(ledger) == [(1, b"a"), (2, b"b")]
 
 
 def test_a_stale_incarnation_can_write_nothing(ledger_of: MakeLedger, embedded_redis: RedisPair) -> None:
     old, new = ledger_of(owner="old"), ledger_of(owner="new")
     assert old.acquire() == 1
-    old.append(1, b"a", ())
+    old.append([Entry(1, b"a")])
     assert new.acquire() == 2
     with pytest.raises(Fenced, match="held by new"):
-        old.append(2, b"stale", (Projection("positions", "AAPL", "qty", b"9"),))
+        old.append([Entry(2, b"stale", (Projection("positions", "AAPL", "qty", b"9"),))])
     with pytest.raises(Fenced):
         old.save_snapshot(1, b"stale")
     assert records(new) == [(1, b"a")]
@@ -101,14 +101,40 @@ def test_a_stale_incarnation_can_write_nothing(ledger_of: MakeLedger, embedded_r
 def test_a_writer_that_never_drew_an_epoch_is_refused(ledger_of: MakeLedger) -> None:
     ledger_of().acquire()
     with pytest.raises(Fenced):
-        ledger_of().append(1, b"a", ())
+        ledger_of().append([Entry(1, b"a")])
+
+
+def test_entries_of_one_call_are_whole_up_to_the_first_that_is_refused(ledger_of: MakeLedger) -> None:
+    ledger = ledger_of()
+    ledger.acquire()
+    ledger.append([Entry(number, b"%d" % number) for number in (1, 2, 3)])
+    with pytest.raises(LedgerCorrupt, match="entry 6 does not follow the journal's last, 4"):
+        ledger.append([Entry(4, b"4"), Entry(6, b"6"), Entry(7, b"7")])
+    assert [record for _, record in records(ledger)] == [b"1", b"2", b"3", b"4"]
+    ledger.append([Entry(5, b"5")])
+    ledger_of().acquire()
+    with pytest.raises(Fenced):
+        ledger.append([Entry(6, b"6"), Entry(7, b"7")])
+    assert len(records(ledger)) == 5
+
+
+def test_entries_of_one_call_are_appended_where_the_server_does_not_know_the_script_any_more(
+    embedded_redis: RedisPair, ledger_of: MakeLedger
+) -> None:
+    ledger = ledger_of()
+    ledger.acquire()
+    ledger.append([Entry(1, b"1")])
+    with embedded_redis.ledger_client(Purpose.TOOL) as client:
+        client.script_flush()
+    ledger.append([Entry(number, b"%d" % number) for number in (2, 3, 4)])
+    assert [record for _, record in records(ledger)] == [b"1", b"2", b"3", b"4"]
 
 
 def test_two_roles_share_nothing(ledger_of: MakeLedger) -> None:
     one, other = ledger_of("broker.paper"), ledger_of("broker.live")
     assert (one.acquire(), one.acquire(), other.acquire()) == (1, 2, 1)
-    one.append(1, b"one", ())
-    other.append(1, b"other", ())
+    one.append([Entry(1, b"one")])
+    other.append([Entry(1, b"other")])
     one.save_snapshot(1, b"one's")
     assert records(other) == [(1, b"other")]
     assert other.load().snapshots == ()
@@ -117,8 +143,12 @@ def test_two_roles_share_nothing(ledger_of: MakeLedger) -> None:
 def test_projections_are_written_and_deleted_with_the_append(ledger_of: MakeLedger, embedded_redis: RedisPair) -> None:
     ledger = ledger_of()
     ledger.acquire()
-    ledger.append(1, b"a", (Projection("orders", "AAPL", "o1", b"new"), Projection("positions", "BRK B", "q", b"1")))
-    ledger.append(2, b"b", (Projection("orders", "AAPL", "o2", b"new"), Projection("orders", "AAPL", "o1", b"")))
+    ledger.append(
+        [Entry(1, b"a", (Projection("orders", "AAPL", "o1", b"new"), Projection("positions", "BRK B", "q", b"1")))]
+    )
+    ledger.append(
+        [Entry(2, b"b", (Projection("orders", "AAPL", "o2", b"new"), Projection("orders", "AAPL", "o1", b"")))]
+    )
     with embedded_redis.ledger_client(Purpose.TOOL) as client:
         assert client.hgetall(key(KeyType.ORDERS, "AAPL")) == {b"o2": b"new"}
         assert client.hgetall(key(KeyType.POSITIONS, "BRK B")) == {b"q": b"1"}
@@ -128,7 +158,7 @@ def test_an_acknowledged_entry_outlives_kill_9_of_the_server(ledger_of: MakeLedg
     ledger = ledger_of()
     ledger.acquire()
     for seq in range(1, 51):
-        ledger.append(seq, b"%d" % seq, (Projection("orders", "AAPL", "last", b"%d" % seq),))
+        ledger.append([Entry(seq, b"%d" % seq, (Projection("orders", "AAPL", "last", b"%d" % seq),))])
     os.kill(embedded_redis.ledger.pid, signal.SIGKILL)
     with pytest.raises(LedgerAway):
         append_until_refused(ledger, 51)
@@ -143,7 +173,7 @@ def test_the_server_being_away_is_said_by_every_call(ledger_of: MakeLedger, embe
     ledger = ledger_of()
     ledger.acquire()
     embedded_redis.ledger.stop()
-    for call in (ledger.acquire, ledger.load, lambda: records(ledger), lambda: ledger.append(1, b"", ())):
+    for call in (ledger.acquire, ledger.load, lambda: records(ledger), lambda: ledger.append([Entry(1, b"")])):
         with pytest.raises(LedgerAway):
             call()
 
@@ -154,7 +184,7 @@ def test_a_server_that_does_not_answer_in_time_is_away(ledger_of: MakeLedger, em
     os.kill(embedded_redis.ledger.pid, signal.SIGSTOP)
     try:
         with pytest.raises(LedgerAway, match="Timeout"):
-            ledger.append(1, b"a", ())
+            ledger.append([Entry(1, b"a")])
     finally:
         os.kill(embedded_redis.ledger.pid, signal.SIGCONT)
     successor = ledger_of()
@@ -170,11 +200,11 @@ def test_a_full_server_takes_nothing_and_names_the_remedy(ledger_of: MakeLedger,
         client.config_set("maxmemory", 1)
         try:
             with pytest.raises(LedgerFull, match="Remedy: raise maxmemory"):
-                ledger.append(1, b"a", (Projection("orders", "AAPL", "o1", b"x"),))
+                ledger.append([Entry(1, b"a", (Projection("orders", "AAPL", "o1", b"x"),))])
         finally:
             client.config_set("maxmemory", "1gb")
         assert not client.exists(key(KeyType.ORDERS, "AAPL"))
-    ledger.append(1, b"a", ())
+    ledger.append([Entry(1, b"a")])
 
 
 def test_scripts_are_loaded_again_where_the_server_forgot_them(
@@ -182,10 +212,10 @@ def test_scripts_are_loaded_again_where_the_server_forgot_them(
 ) -> None:
     ledger = ledger_of()
     ledger.acquire()
-    ledger.append(1, b"a", ())
+    ledger.append([Entry(1, b"a")])
     with embedded_redis.ledger_client(Purpose.TOOL) as client:
         client.script_flush()
-    ledger.append(2, b"b", ())
+    ledger.append([Entry(2, b"b")])
     assert len(records(ledger)) == 2
 
 
@@ -229,7 +259,7 @@ def test_a_server_that_lost_the_lease_is_corrupt_and_not_merely_fenced(
     with embedded_redis.ledger_client(Purpose.TOOL) as client:
         client.flushall()
     with pytest.raises(LedgerCorrupt, match="lost what it had acknowledged"):
-        ledger.append(1, b"a", ())
+        ledger.append([Entry(1, b"a")])
 
 
 def test_a_server_that_came_back_empty_is_refused_by_the_next_incarnation(
@@ -237,7 +267,7 @@ def test_a_server_that_came_back_empty_is_refused_by_the_next_incarnation(
 ) -> None:
     ledger = ledger_of()
     ledger.acquire()
-    ledger.append(1, b"a", ())
+    ledger.append([Entry(1, b"a")])
     ledger.acquire()
     with embedded_redis.ledger_client(Purpose.TOOL) as client:
         client.flushall()
@@ -251,7 +281,7 @@ def test_clearing_owners_fences_them_and_keeps_the_epochs(ledger_of: MakeLedger,
     with embedded_redis.ledger_client(Purpose.TOOL) as client:
         assert (release_owners(client), release_owners(client)) == (1, 0)
     with pytest.raises(Fenced, match="nobody"):
-        ledger.append(1, b"a", ())
+        ledger.append([Entry(1, b"a")])
     assert ledger_of().acquire() == 2
 
 
@@ -270,7 +300,7 @@ def test_of_two_incarnations_that_hammer_no_stale_write_ever_lands(
                     epoch = ledger.acquire()
                     last = max((seq for seq, _ in ledger.tail(0)), default=0)
                     for seq in range(last + 1, last + 40):
-                        ledger.append(seq, b"%d" % epoch, ())
+                        ledger.append([Entry(seq, b"%d" % epoch)])
                         appended[writer].append(seq)
                 except Fenced:
                     continue

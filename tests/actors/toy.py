@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from actors.effects import AppendLine, Effect, Project, Publish, Send, Severity
 from actors.kept_alarms import KeptAlarm
 from actors.messages import AnyMessage, Envelope, PriceSeen
-from actors.ports import Ledger, Ports, Projection, Stored
+from actors.ports import Entry, Ledger, Ports, Stored
 
 
 class Counter(msgspec.Struct, frozen=True):
@@ -123,9 +125,9 @@ class UntrimmedLedger:
     def tail(self, after_seq: int):  # type: ignore[no-untyped-def]
         return self._ledger.tail(after_seq)
 
-    def append(self, seq: int, record: bytes, projections: tuple[Projection, ...]) -> None:
-        self._ledger.append(seq, record, projections)
-        self.records[seq] = record
+    def append(self, entries: Sequence[Entry]) -> None:
+        self._ledger.append(entries)
+        self.records.update({entry.seq: entry.record for entry in entries})
 
     def save_snapshot(self, seq: int, payload: bytes) -> None:
         self._ledger.save_snapshot(seq, payload)

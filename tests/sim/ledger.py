@@ -6,10 +6,11 @@ read them, and `dump` gives the bytes that two runs of one seed must have in com
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
+from actors import ports
 from actors.ports import Fenced, LedgerAway, LedgerCorrupt, Projection, Stored
 from tests.sim.scheduler import SECOND, Scheduler
 
@@ -137,8 +138,12 @@ class SimLedger:
         for entry in self.store.journals.get(self.role, [])[first:]:
             yield entry.seq, entry.record
 
-    def append(self, seq: int, record: bytes, projections: tuple[Projection, ...]) -> None:
-        """Write one entry, or fail in one of the ways a remote store fails."""
+    def append(self, entries: Sequence[ports.Entry]) -> None:
+        """Write one entry after the other, until one fails in one of the ways a remote store fails."""
+        for entry in entries:
+            self._append(entry.seq, entry.record, entry.projections)
+
+    def _append(self, seq: int, record: bytes, projections: tuple[Projection, ...]) -> None:
         store, faults = self.store, self.store.faults
         self._answer()
         if store.scheduler.chance(faults.lost):
