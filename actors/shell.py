@@ -36,9 +36,10 @@ from actors.snapshot import SnapshotDamaged, decode_snapshot, encode_snapshot
 
 S = TypeVar("S")
 
-WINDOW = 8
-"""Owed messages in flight to one role. The host puts those of one turn into few posts; posts have a credit of their
-own, for the actor system stalls a sender at about twenty."""
+WINDOW = 64
+"""Owed messages in flight to one role: what it can take in the time of an acknowledgement's way back, also where that
+takes a busy actor's whole turn. The host puts those of one turn into few posts; posts have a credit of their own, for
+the actor system stalls a sender at about twenty."""
 
 RESEND_NS = 250_000_000
 RESEND_TIMER = "shell.resend"
@@ -127,7 +128,11 @@ class Shell(Generic[S]):
 
     def driver_event(self, body: AnyMessage, ts_event_ns: int = 0, correlation_id: str = "") -> None:
         """Take an event of the actor's own driver."""
-        self.take(self._local("driver", body, ts_event_ns, correlation_id))
+        self.take(self.of_driver(body, ts_event_ns, correlation_id))
+
+    def of_driver(self, body: AnyMessage, ts_event_ns: int = 0, correlation_id: str = "") -> Envelope:
+        """Return an event of the actor's own driver as `take_all` takes it."""
+        return self._local("driver", body, ts_event_ns, correlation_id)
 
     def shell_event(self, body: AnyMessage) -> None:
         """Take an event that the host itself saw (the halt latch)."""
@@ -291,20 +296,21 @@ class Shell(Generic[S]):
     def _pump(self, target: str) -> None:
         """Send what is owed to `target` and not yet in flight, up to the window."""
         done = self._sent_up_to.get(target, 0)
-        for envelope in self._unacknowledged(target)[:WINDOW]:
+        for envelope in self._unacknowledged(target, WINDOW):
             if envelope.delivery_seq > done:
                 if not self._send(envelope):
                     return
                 self._sent_up_to[target] = envelope.delivery_seq
 
-    def _unacknowledged(self, target: str) -> tuple[Envelope, ...]:
-        """What is owed to `target`, oldest first, without what it has acknowledged and the journal not yet says so."""
+    def _unacknowledged(self, target: str, count: int = 1) -> tuple[Envelope, ...]:
+        """The first `count` owed to `target`, without what it has acknowledged and the journal not yet says so."""
         owed = self.core.outbox.get(target, ())
         acked = self._acked_up_to.get(target)
         if acked is None or not owed:
-            return owed
+            return owed[:count]
         assert isinstance(acked.body, Acknowledged)
-        return owed[max(acked.body.delivery_seq - owed[0].delivery_seq + 1, 0) :]
+        start = max(acked.body.delivery_seq - owed[0].delivery_seq + 1, 0)
+        return owed[start : start + count]
 
     def _acknowledged(self, envelope: Envelope, number: int) -> None:
         """Send no more of it, and let the next go; journal it with those to come, or soon.

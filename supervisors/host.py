@@ -26,7 +26,7 @@ from actors.adapters.health import HealthBoard, HealthReport
 from actors.adapters.identity import IdentityFile
 from actors.adapters.logs import log_to_file
 from actors.kept_alarms import is_seen
-from actors.messages import AnyMessage, HaltChanged
+from actors.messages import AnyMessage, Envelope, HaltChanged
 from actors.ports import Fenced, LedgerAway, Ports
 from actors.shell import Shell
 from supervisors.crash_only import CrashOnlyActor
@@ -52,6 +52,8 @@ HALT_POLL_S = 0.2
 SWITCH_S = 0.0005
 """How long an actor's loop and its driver's thread keep each other waiting; Python's 5 ms is more than an order has."""
 HEALTH_EVERY_S = 1.0
+TOGETHER_MAX = 16
+"""Events of the driver that wait already and are made durable at once; more would hold up the first one's news."""
 
 
 class HostLatch:
@@ -233,21 +235,29 @@ class ActorHost(CrashOnlyActor):
         driver = self._assembly.driver
         assert driver is not None
         with self._ending_with_a_note():
+            waiting: list[Envelope] = []
             for event in driver.drain():
                 if isinstance(event, BeatReturned):
                     self._answer_beat(event.nonce)
                     self._progress = event.progress
-                else:
-                    self._take_event(event)
-                    self._flush()  # an event's news does not wait for the next event
+                    continue
+                waiting.append(self._of_driver(event))
+                if len(waiting) == TOGETHER_MAX:
+                    self._take_together(waiting)
+                    waiting = []
+            self._take_together(waiting)
 
-    def _take_event(self, event: AnyMessage) -> None:
+    def _take_together(self, envelopes: list[Envelope]) -> None:
+        self._shell.take_all(envelopes)
+        self._flush()  # their news does not wait for the next events
+
+    def _of_driver(self, event: AnyMessage) -> Envelope:
         ts_event_ns = getattr(event, "ts_event_ns", 0)
         correlation_id = ""
         signal = getattr(event, "signal", None)
         if signal is not None:
             ts_event_ns, correlation_id = signal.ts_event_ns, signal.correlation_id or signal.signal_id
-        self._shell.driver_event(event, ts_event_ns, correlation_id)
+        return self._shell.of_driver(event, ts_event_ns, correlation_id)
 
     def on_timer(self, payload: object) -> None:
         """A timer of the host or of the shell came due."""
