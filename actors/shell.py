@@ -48,6 +48,10 @@ TRIM_EVERY = 32
 """Acknowledged messages of one role that one journal entry takes out of the outbox. An entry for each would be most of
 a busy journal, and its fsyncs would stand before the orders'."""
 
+SNAPSHOT_BYTES = 8 << 20
+"""Journaled since the last snapshot, at which the next is due, however few the entries are: a whole reading of a busy
+venue is a megabyte, and a thousand of them are all that the ledger may hold."""
+
 TRIM_NS = 500_000_000
 TRIM_TIMER = "shell.trim"
 
@@ -79,7 +83,7 @@ class Shell(Generic[S]):
         self.epoch = 0
         self.counters: dict[str, int] = {}
         self.replayed = 0
-        self._snapshot_seq = 0
+        self._snapshot_seq = self._bytes = 0
         self._sent_up_to: dict[str, int] = {}
         self._resend_stands = False
         self._heads: dict[str, int] = {}
@@ -114,6 +118,7 @@ class Shell(Generic[S]):
             if core.seq != seq:
                 raise LedgerCorrupt(f"{self.role.name}: entry {seq} folds to nothing: not this program's journal")
             self.replayed += 1
+            self._bytes += len(payload)
         return core
 
     def _newest_snapshot(self) -> Core[S]:
@@ -224,14 +229,14 @@ class Shell(Generic[S]):
     def snapshot(self) -> None:
         """Save the state now. Raises as an append does."""
         self.ports.ledger.save_snapshot(self.core.seq, encode_snapshot(self.role, self.core))
-        self._snapshot_seq = self.core.seq
+        self._snapshot_seq, self._bytes = self.core.seq, 0
 
     def count(self, name: str, by: int = 1) -> None:
         """Add to a counter that the health aggregator reads."""
         self.counters[name] = self.counters.get(name, 0) + by
 
     def _snapshot_if_due(self) -> None:
-        if self.core.seq - self._snapshot_seq >= self.snapshot_every:
+        if self.core.seq - self._snapshot_seq >= self.snapshot_every or self._bytes >= SNAPSHOT_BYTES:
             self.snapshot()
 
     # ---- the steps
@@ -241,7 +246,9 @@ class Shell(Generic[S]):
             return
         for one in taken:
             self._fault(FaultPoint.BEFORE_APPEND, one.envelope)
-        self.ports.ledger.append([self._entry(one) for one in taken])
+        entries = [self._entry(one) for one in taken]
+        self.ports.ledger.append(entries)
+        self._bytes += sum(len(entry.record) for entry in entries)
         for one in taken:
             self._fault(FaultPoint.AFTER_APPEND, one.envelope)
         self.core = taken[-1].step.core

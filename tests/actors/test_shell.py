@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from actors import core as core_module
+from actors import shell as shell_module
 from actors.core import OutboxFull, new_core
 from actors.effects import Effect
 from actors.messages import Acknowledged, AnyMessage, Envelope, JournalRecord, TimerFired
@@ -249,6 +250,23 @@ def test_only_the_roles_own_state_is_migrated_and_what_it_owes_is_kept() -> None
     stored = encode_snapshot(Teller(1), msgspec.structs.replace(old, role={"seen": [7, 8]}))  # type: ignore[arg-type]
     after = decode_snapshot(Teller(2), stored)
     assert after == msgspec.structs.replace(old, role=Told((7, 8)))
+
+
+def test_few_but_large_entries_are_snapshotted_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand whole readings of a venue with many orders would fill the ledger."""
+    monkeypatch.setattr(shell_module, "SNAPSHOT_BYTES", 2_000)
+    world = World()
+    shell = world.life()
+    while not world.snapshots:
+        shell.driver_event(price(1))
+    size = sum(len(payload) for payload in world.journal.values())
+    assert 2_000 <= size < 3_000
+    shell.driver_event(price(1))
+    assert len(world.snapshots) == 1, "and counted anew from there"
+    world.snapshots = ()
+    again = world.life()
+    assert len(world.snapshots) == 1, "what was replayed counts"
+    assert again.core.role == shell.core.role
 
 
 @pytest.mark.parametrize("version", [3, 9])

@@ -82,8 +82,8 @@ class Tally:
         self._signal_of: dict[str, str] = {}
         self._after, self._seq = "-", 0
         settings = resolved(engine.settings, read_engine_file(engine.settings))
-        self._ledger = connect(settings.ledger.url, Purpose.TOOL)
-        self._bus = connect(settings.ledger.bus_url, Purpose.BUS)
+        self.ledger = connect(settings.ledger.url, Purpose.TOOL)
+        self.bus = connect(settings.ledger.bus_url, Purpose.BUS)
 
     def publish(self, at: int, ttl_s: float) -> None:
         """Put the signal of this number on the bus."""
@@ -102,15 +102,13 @@ class Tally:
             ts_event_ns=now_ns,
             expires_ns=now_ns + round(ttl_s * 1e9),
         )
-        publish_signal(self._bus, signal)
+        publish_signal(self.bus, signal)
         self.published_ns[signal.signal_id] = now_ns
 
     def read_journal(self) -> None:
         """Take what the broker has journaled since the last look."""
         while True:
-            page = cast(
-                "Page", self._ledger.xrange(key(KeyType.JOURNAL, "broker.paper"), self._after, "+", count=1_000)
-            )
+            page = cast("Page", self.ledger.xrange(key(KeyType.JOURNAL, "broker.paper"), self._after, "+", count=1_000))
             for entry_id, fields in page:
                 seq = int(entry_id.partition(b"-")[0])
                 assert self._seq in (0, seq - 1), f"the journal was trimmed between {self._seq} and {seq}, unread"
@@ -146,8 +144,8 @@ class Tally:
         assert sent == set(self.at_gateway), f"{few(sent ^ set(self.at_gateway))} on one side only"
         assert sent == self.acknowledged, f"{few(sent ^ self.acknowledged)} written or acknowledged only"
         assert self.filled == self.executed, f"{few(set(self.filled) ^ set(self.executed))} executed on one side only"
-        counted = [self.engine.gateway(f"list_{name}")["total"] for name in ("orders", "executions")]
-        assert counted == [len(self.at_gateway), len(self.executed)], f"the gateway counts {counted}"
+        counted = self.engine.gateway("list_executions")["total"]
+        assert counted == len(self.executed), f"the gateway counts {counted} executions"
         open_ones = [ref for ref, row in self.at_gateway.items() if row["status"] in ("Submitted", "PreSubmitted")]
         assert not open_ones, f"{few(open_ones)} still work"
 
@@ -175,16 +173,21 @@ class Tally:
 
 
 class Weights:
-    """Resident memory of each process at each weighing, in units of 1e6 bytes."""
+    """Resident memory of each process at each weighing, in units of 1e6 bytes; of a Redis, what it holds."""
 
-    def __init__(self, engine: EngineRun) -> None:
+    def __init__(self, engine: EngineRun, tally: Tally) -> None:
         self._engine = engine
+        self._servers = {"redis.ledger": tally.ledger, "redis.bus": tally.bus}
         self.seen: list[dict[str, float]] = []
 
     def weigh(self) -> None:
         """Once more."""
         pids = self._engine.pids()
-        self.seen.append({role: psutil.Process(pid).memory_info().rss / 1e6 for role, pid in pids.items() if pid})
+        seen = {role: psutil.Process(pid).memory_info().rss / 1e6 for role, pid in pids.items() if pid}
+        # What a Redis holds: resident besides are the buffers of its last rewrite.
+        for role, client in self._servers.items():
+            seen[role] = cast("dict[str, int]", client.info("memory"))["used_memory"] / 1e6
+        self.seen.append(seen)
 
     def assert_flat(self) -> None:
         """Whatever is ours has gained little since half of the run; the paper gateway keeps its day's orders."""
@@ -198,13 +201,14 @@ class Weights:
         told = []
         for role in sorted(self.seen[-1], key=lambda name: -self.seen[-1][name]):
             told.append(f"{role} {' → '.join(f'{look.get(role, 0.0):.0f}' for look in self.seen)}")
-        return "resident MB at a tenth, half and end: " + ", ".join(told)
+        return "MB at a tenth, half and end: " + ", ".join(told)
 
 
 def run_soak(run_dir: Path, minutes: float) -> str:
     """Orders at the pace of the gateway for so long; return what there is to tell. Raises AssertionError."""
     with EngineRun(run_dir, *SETTINGS) as engine:
-        tally, weights = _ready(engine), Weights(engine)
+        tally = _ready(engine)
+        weights = Weights(engine, tally)
         began, seconds = time.monotonic(), minutes * 60
         at = moved = 0
         listed = began
