@@ -26,7 +26,7 @@ FOUND_IN_THE_ACT = {
     "halt_ignored": (54,),
     "settled_after_one_read": (2,),
     "unknown_order_written_again": (1,),
-    "absence_believed_at_once": (1,),
+    "absence_believed_at_once": (2,),
     "trade_counted_twice": (0,),
     "attempt_forgotten": (0,),
     "line_not_confirmed": (0,),
