@@ -5,10 +5,11 @@ Only the ledger is left out: a crash is the fold of what was recorded, exactly a
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -230,3 +231,13 @@ class Stage:
         self.link.driver.stop()
         if kind is None:
             self.broker.check_replay()
+
+
+@contextlib.contextmanager
+def between_tests(stage: Stage) -> Iterator[None]:
+    """The gateway as it should be before and after a test that shares it."""
+    stage.gateway.control({"cmd": "clear"})
+    stage.gateway.set_price("SPY", "500.00", "500.02")
+    stage.serving()
+    yield
+    stage.gateway.control({"cmd": "clear"})

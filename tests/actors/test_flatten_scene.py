@@ -126,9 +126,8 @@ def test_a_bracket_is_closed_by_its_own_stop_which_protects_until_then_and_no_ot
     scene.check()
 
 
-@pytest.mark.parametrize("shares", [1, 30, 99, 100])
-def test_a_stop_that_fills_while_its_change_is_under_way_never_closes_more_than_is_held(shares: int) -> None:
-    scene = Flattening()
+def flatten_while_the_stop_trades(scene: Flattening, shares: int) -> VenueOrder:
+    """Flatten; the stop trades so many shares before the venue hears what is asked of it. Return the stop."""
     scene.enter(bracket("s1"))
     stop = scene.market.named("s")
     assert stop is not None
@@ -138,6 +137,13 @@ def test_a_stop_that_fills_while_its_change_is_under_way_never_closes_more_than_
     scene.market.trade(stop, shares * UNIT)
     scene.market.arrive()
     scene.until_flat()
+    return stop
+
+
+@pytest.mark.parametrize("shares", [1, 30, 99, 100])
+def test_a_stop_that_fills_while_its_change_is_under_way_never_closes_more_than_is_held(shares: int) -> None:
+    scene = Flattening()
+    stop = flatten_while_the_stop_trades(scene, shares)
     scene.check()
     assert (scene.exits, stop.status) == (0, "Filled")
 
@@ -145,15 +151,7 @@ def test_a_stop_that_fills_while_its_change_is_under_way_never_closes_more_than_
 @pytest.mark.parametrize("shares", [30, 100])
 def test_where_the_stop_cannot_be_changed_what_fills_meanwhile_over_closes_and_is_closed_and_told(shares: int) -> None:
     scene = Flattening(stubborn=True)
-    scene.enter(bracket("s1"))
-    stop = scene.market.named("s")
-    assert stop is not None
-    scene.market.slow = []
-    scene.flatten()
-    scene.until(lambda: scene.market.slow)
-    scene.market.trade(stop, shares * UNIT)
-    scene.market.arrive()
-    scene.until_flat()
+    flatten_while_the_stop_trades(scene, shares)
     assert not scene.market.positions()
     assert scene.market.turned_over
     assert scene.kinds().count("over_closed") == 1

@@ -10,7 +10,7 @@ import pytest
 from actors.broker_state import Order
 from actors.messages import CancelOrders
 from tests.actors.money_bench import UNIT
-from tests.actors.order_stage import BROKER, Stage
+from tests.actors.order_stage import BROKER, Stage, between_tests
 from tests.venues.gateway_process import GatewayProcess
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(180)]
@@ -28,11 +28,8 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
 @pytest.fixture
 def name(stage: Stage, request: pytest.FixtureRequest) -> Iterator[str]:
     """A signal's name, with the gateway as it should be before and after."""
-    stage.gateway.control({"cmd": "clear"})
-    stage.gateway.set_price("SPY", "500.00", "500.02")
-    stage.serving()
-    yield request.node.name
-    stage.gateway.control({"cmd": "clear"})
+    with between_tests(stage):
+        yield request.node.name
 
 
 def vanish(stage: Stage, intent_id: str, *legs: str) -> list[str]:
